@@ -1,0 +1,305 @@
+"""The Directory: an immutable snapshot of all that the hot path must know about sites, devices and datastreams.
+
+The registry builds it; ingest looks readings up in it; the core reads its arrays, which are indexed by the dense
+datastream index. A change in the registry is a new Directory, swapped in between two batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from telemetry.alarms import Severity
+from telemetry.properties import PROPERTIES, ObservedProperty
+
+MAX_STEPS = 4
+"""Largest number of thresholds on one ladder."""
+
+
+class Direction(IntEnum):
+    """On which side of a threshold it is bad."""
+
+    ABOVE = 1
+    BELOW = -1
+
+
+class Gate(IntEnum):
+    """When a reading may say something about the alarm at all."""
+
+    ALWAYS = 0
+    DARK = 1
+    """Only while the sun is more than 6° below the horizon: street lamps are dark by day, and rightly so."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One threshold of a ladder."""
+
+    value: float
+    """[unit of the property]"""
+    severity: int
+    label: str
+    """What this level is called here, such as "Siaga 2"."""
+
+
+class Ladder(msgspec.Struct, frozen=True):
+    """The thresholds of one datastream, from the mildest to the worst."""
+
+    steps: tuple[Step, ...] = ()
+    direction: int = Direction.ABOVE
+    deadband: float = 0.0
+    """How far the value must come back over a threshold before the level is left. [unit of the property]"""
+    on_delay_s: float = 0.0
+    """How long the value must stay beyond a threshold before the level is entered."""
+    off_delay_s: float = 0.0
+    """How long the value must stay back before the level is left."""
+    gate: int = Gate.ALWAYS
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What the quality tests need for one datastream. Unset limits (None) switch a test off."""
+
+    fail_min: float | None = None
+    """Sensor span: outside is FAIL. None: the property's physical span. [unit of the property]"""
+    fail_max: float | None = None
+    suspect_min: float | None = None
+    """What is believable at this site: outside is SUSPECT."""
+    suspect_max: float | None = None
+    rate_max_per_s: float | None = None
+    """Largest believable change. [unit of the property per s]"""
+    flat_tolerance: float = 0.0
+    """Readings that differ by no more than this from the one before are 'the same'."""
+    flat_suspect_s: float | None = None
+    """Time after which an unchanged value is SUSPECT."""
+    flat_fail_s: float | None = None
+
+
+class Site(msgspec.Struct, frozen=True):
+    """A place where something is observed."""
+
+    id: str
+    name: str
+    latitude: float
+    longitude: float
+    district: str = ""
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A sensor station as it is installed now."""
+
+    id: str
+    site: str
+    model: str = ""
+    silence_after_s: float = 600.0
+    """Without any reading for this long, the device counts as silent."""
+
+
+class Datastream(msgspec.Struct, frozen=True):
+    """One observed property at one site, fed now by one device."""
+
+    id: str
+    site: str
+    device: str
+    property: str
+    limits: Limits = Limits()
+    ladder: Ladder = Ladder()
+
+
+class _Content(msgspec.Struct, frozen=True):
+    version: int
+    city: str
+    utc_offset_h: float
+    sites: tuple[Site, ...]
+    devices: tuple[Device, ...]
+    datastreams: tuple[Datastream, ...]
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Everything the hot path must know, as arrays over the datastream index (and over the device index).
+
+    The position of a datastream in ``datastreams`` is its index, and that of a device in ``devices`` its own.
+    Neither is ever given to another one; a later version only appends.
+    """
+
+    version: int
+    city: str
+    utc_offset_h: float
+    sites: tuple[Site, ...]
+    devices: tuple[Device, ...]
+    datastreams: tuple[Datastream, ...]
+
+    site_of: npt.NDArray[np.int32] = field(init=False, repr=False)
+    device_of: npt.NDArray[np.int32] = field(init=False, repr=False)
+    latitude: npt.NDArray[np.float64] = field(init=False, repr=False)
+    longitude: npt.NDArray[np.float64] = field(init=False, repr=False)
+    fail_min: npt.NDArray[np.float64] = field(init=False, repr=False)
+    fail_max: npt.NDArray[np.float64] = field(init=False, repr=False)
+    suspect_min: npt.NDArray[np.float64] = field(init=False, repr=False)
+    suspect_max: npt.NDArray[np.float64] = field(init=False, repr=False)
+    rate_max_per_s: npt.NDArray[np.float64] = field(init=False, repr=False)
+    flat_tolerance: npt.NDArray[np.float64] = field(init=False, repr=False)
+    flat_suspect_s: npt.NDArray[np.float64] = field(init=False, repr=False)
+    flat_fail_s: npt.NDArray[np.float64] = field(init=False, repr=False)
+    direction: npt.NDArray[np.int8] = field(init=False, repr=False)
+    threshold: npt.NDArray[np.float64] = field(init=False, repr=False)
+    """(datastreams, MAX_STEPS); +inf (ABOVE) or -inf (BELOW) where a ladder has fewer steps."""
+    severity: npt.NDArray[np.uint8] = field(init=False, repr=False)
+    """(datastreams, MAX_STEPS); 0 where a ladder has fewer steps."""
+    deadband: npt.NDArray[np.float64] = field(init=False, repr=False)
+    on_delay_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
+    off_delay_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
+    gate: npt.NDArray[np.uint8] = field(init=False, repr=False)
+    silence_after_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
+    """(devices,)"""
+    index_of: dict[str, dict[str, int]] = field(init=False, repr=False)
+    """Device id → property name → datastream index: how ingest finds a reading's datastream."""
+
+    def __post_init__(self) -> None:
+        site_index = _unique([s.id for s in self.sites], "site")
+        device_index = _unique([d.id for d in self.devices], "device")
+        _unique([d.id for d in self.datastreams], "datastream")
+        _check(self)
+        streams = self.datastreams
+        put = object.__setattr__
+        put(self, "site_of", _column([_found(site_index, d.site, "site", d.id) for d in streams], np.int32))
+        put(
+            self,
+            "device_of",
+            _column([_found(device_index, d.device, "device", d.id) for d in streams], np.int32),
+        )
+        put(self, "latitude", _column([self.sites[i].latitude for i in self.site_of], np.float64))
+        put(self, "longitude", _column([self.sites[i].longitude for i in self.site_of], np.float64))
+        inf = math.inf
+        limits = [d.limits for d in streams]
+        spans = [PROPERTIES[d.property] for d in streams]
+        put(
+            self,
+            "fail_min",
+            _column([_or(m.fail_min, p.span_min) for m, p in zip(limits, spans, strict=True)]),
+        )
+        put(
+            self,
+            "fail_max",
+            _column([_or(m.fail_max, p.span_max) for m, p in zip(limits, spans, strict=True)]),
+        )
+        put(self, "suspect_min", _column([_or(m.suspect_min, -inf) for m in limits]))
+        put(self, "suspect_max", _column([_or(m.suspect_max, inf) for m in limits]))
+        put(self, "rate_max_per_s", _column([_or(m.rate_max_per_s, inf) for m in limits]))
+        put(self, "flat_tolerance", _column([m.flat_tolerance for m in limits]))
+        put(self, "flat_suspect_s", _column([_or(m.flat_suspect_s, inf) for m in limits]))
+        put(self, "flat_fail_s", _column([_or(m.flat_fail_s, inf) for m in limits]))
+        ladders = [d.ladder for d in streams]
+        threshold = np.empty((len(streams), MAX_STEPS))
+        severity = np.zeros((len(streams), MAX_STEPS), dtype=np.uint8)
+        for i, ladder in enumerate(ladders):
+            threshold[i] = ladder.direction * inf
+            for k, step in enumerate(ladder.steps):
+                threshold[i, k] = step.value
+                severity[i, k] = step.severity
+        put(self, "direction", _column([m.direction for m in ladders], np.int8))
+        put(self, "threshold", _frozen(threshold))
+        put(self, "severity", _frozen(severity))
+        put(self, "deadband", _column([m.deadband for m in ladders]))
+        put(self, "on_delay_ns", _column([round(m.on_delay_s * 1e9) for m in ladders], np.int64))
+        put(self, "off_delay_ns", _column([round(m.off_delay_s * 1e9) for m in ladders], np.int64))
+        put(self, "gate", _column([m.gate for m in ladders], np.uint8))
+        put(
+            self,
+            "silence_after_ns",
+            _column([round(d.silence_after_s * 1e9) for d in self.devices], np.int64),
+        )
+        index_of: dict[str, dict[str, int]] = {d.id: {} for d in self.devices}
+        for i, stream in enumerate(streams):
+            if stream.property in index_of[stream.device]:
+                raise ValueError(f"device {stream.device!r} feeds {stream.property} twice (datastream {stream.id!r})")
+            index_of[stream.device][stream.property] = i
+        put(self, "index_of", index_of)
+
+    def observed_property(self, datastream: int) -> ObservedProperty:
+        """The catalogue entry of a datastream."""
+        return PROPERTIES[self.datastreams[datastream].property]
+
+    def to_bytes(self) -> bytes:
+        """The whole content as JSON; ``from_bytes`` gives an equal Directory."""
+        return msgspec.json.encode(
+            _Content(self.version, self.city, self.utc_offset_h, self.sites, self.devices, self.datastreams)
+        )
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Directory:
+        """The Directory that ``to_bytes`` wrote. Raises msgspec.ValidationError on anything else."""
+        c = msgspec.json.decode(data, type=_Content)
+        return Directory(c.version, c.city, c.utc_offset_h, c.sites, c.devices, c.datastreams)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _frozen(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    array.setflags(write=False)
+    return array
+
+
+def _column(values: Sequence[float], dtype: type[np.generic] = np.float64) -> npt.NDArray[np.generic]:
+    return _frozen(np.array(values, dtype=dtype))
+
+
+def _unique(ids: list[str], what: str) -> dict[str, int]:
+    index = {name: i for i, name in enumerate(ids)}
+    if len(index) != len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise ValueError(f"{what} id {twice!r} stands twice in the directory")
+    return index
+
+
+def _found(index: dict[str, int], name: str, what: str, datastream: str) -> int:
+    if name not in index:
+        raise ValueError(f"datastream {datastream!r} names {what} {name!r}, which is not in the directory")
+    return index[name]
+
+
+def _check(directory: Directory) -> None:
+    for site in directory.sites:
+        if not (-90 <= site.latitude <= 90 and -180 <= site.longitude <= 180):
+            raise ValueError(
+                f"site {site.id!r}: latitude {site.latitude}, longitude {site.longitude} is no place on Earth"
+            )
+    for device in directory.devices:
+        if not device.silence_after_s > 0:
+            raise ValueError(f"device {device.id!r}: silence_after_s must be above 0, got {device.silence_after_s}")
+    for stream in directory.datastreams:
+        if stream.property not in PROPERTIES:
+            raise ValueError(f"datastream {stream.id!r}: unknown observed property {stream.property!r}")
+        check_ladder(stream.ladder, stream.id)
+
+
+def check_ladder(ladder: Ladder, where: str) -> None:
+    """Raise ValueError, naming ``where``, if a ladder's steps are too many, unordered, or not finite."""
+    if len(ladder.steps) > MAX_STEPS:
+        raise ValueError(f"{where}: at most {MAX_STEPS} thresholds, got {len(ladder.steps)}")
+    if ladder.direction not in (Direction.ABOVE, Direction.BELOW):
+        raise ValueError(f"{where}: direction must be 1 (above) or -1 (below), got {ladder.direction}")
+    if ladder.gate not in tuple(Gate):
+        raise ValueError(f"{where}: gate must be one of {[int(g) for g in Gate]}, got {ladder.gate}")
+    for name in ("deadband", "on_delay_s", "off_delay_s"):
+        value = getattr(ladder, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{where}: {name} must be 0 or more, got {value}")
+    if any(not math.isfinite(s.value) for s in ladder.steps):
+        raise ValueError(f"{where}: a threshold must be a finite number")
+    if any(s.severity not in (Severity.WASPADA, Severity.SIAGA, Severity.AWAS) for s in ladder.steps):
+        raise ValueError(f"{where}: severity must be 1 (waspada), 2 (siaga) or 3 (awas)")
+    ordered = sorted(ladder.steps, key=lambda s: s.value * ladder.direction)
+    if list(ladder.steps) != ordered or len({s.value for s in ladder.steps}) != len(ladder.steps):
+        raise ValueError(
+            f"{where}: thresholds must go from the mildest to the worst, got {[s.value for s in ladder.steps]}"
+        )
+    if any(a.severity > b.severity for a, b in zip(ladder.steps, ladder.steps[1:], strict=False)):
+        raise ValueError(f"{where}: severity must not fall along the ladder")

@@ -1,0 +1,89 @@
+"""Observations: many readings as columns. The one form in which readings travel from ingest to storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from telemetry.quality import UNKNOWN
+
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Readings as equally long columns. (datastream, observed_at) is a reading's identity."""
+
+    datastream: npt.NDArray[np.int32]
+    """Dense index given by the registry."""
+    observed_at: npt.NDArray[np.int64]
+    """When it happened, by the device. [ns since 1970 UTC]"""
+    received_at: npt.NDArray[np.int64]
+    """When it reached us. [ns since 1970 UTC]"""
+    value: npt.NDArray[np.float64]
+    """In the unit of the observed property. NaN means missing."""
+    flag: npt.NDArray[np.uint8]
+    """QARTOD flag; UNKNOWN before the quality tests ran."""
+
+    def __post_init__(self) -> None:
+        n = self.datastream.shape
+        for name in ("observed_at", "received_at", "value", "flag"):
+            if getattr(self, name).shape != n:
+                raise ValueError(f"{name} must have the shape of datastream {n}, got {getattr(self, name).shape}")
+
+    def __len__(self) -> int:
+        n: int = self.datastream.shape[0]
+        return n
+
+    @classmethod
+    def of(
+        cls,
+        datastream: npt.ArrayLike,
+        observed_at: npt.ArrayLike,
+        value: npt.ArrayLike,
+        received_at: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Build from anything array-like; flags are UNKNOWN, and received_at is observed_at unless given."""
+        stream = np.asarray(datastream, dtype=np.int32)
+        observed = np.asarray(observed_at, dtype=np.int64)
+        return cls(
+            datastream=stream,
+            observed_at=observed,
+            received_at=observed if received_at is None else np.asarray(received_at, dtype=np.int64),
+            value=np.asarray(value, dtype=np.float64),
+            flag=np.full(stream.shape, UNKNOWN, dtype=np.uint8),
+        )
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No readings."""
+        return cls.of([], [], [])
+
+    @classmethod
+    def concat(cls, parts: Sequence[Observations]) -> Observations:
+        """All readings of ``parts`` one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls.empty()
+        return cls(
+            datastream=np.concatenate([p.datastream for p in parts]),
+            observed_at=np.concatenate([p.observed_at for p in parts]),
+            received_at=np.concatenate([p.received_at for p in parts]),
+            value=np.concatenate([p.value for p in parts]),
+            flag=np.concatenate([p.flag for p in parts]),
+        )
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Observations:
+        """The readings at ``index`` (integers or a mask), in that order."""
+        return Observations(
+            datastream=self.datastream[index],
+            observed_at=self.observed_at[index],
+            received_at=self.received_at[index],
+            value=self.value[index],
+            flag=self.flag[index],
+        )
