@@ -1,0 +1,229 @@
+"""What is stored, by name: measurements, tags, fields and their units. Dashboards import these names.
+
+Every tag has as many values as there are sites, devices, datastreams or alarms, never more with time: no message
+number, time or free text is a tag. So the number of series is bounded by the directory:
+datastreams x (1 + number of window widths) + datastreams + devices + 1.
+
+This module holds names only; encoding is in ``line_protocol``, files in ``embedded``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from telemetry.alarms import AlarmKind
+from telemetry.directory import Directory
+from telemetry.properties import PROPERTIES, Domain
+
+
+class FieldType(StrEnum):
+    """How a field travels in line protocol; a store refuses a field that changes its type."""
+
+    FLOAT = "float"
+    INTEGER = "integer"
+    STRING = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One stored field of a measurement."""
+
+    name: str
+    type: FieldType
+    unit: str
+    """Unit, or "" for a pure number or text; "property" means the unit of the observed property."""
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One kind of stored row: name, tags (all optional in a row: an empty value is left out) and fields."""
+
+    name: str
+    tags: tuple[str, ...]
+    fields: tuple[Field, ...]
+    time: str
+    """What the row's time means."""
+
+    def field(self, name: str) -> Field:
+        """The field called ``name``; KeyError if there is none."""
+        for f in self.fields:
+            if f.name == name:
+                return f
+        raise KeyError(f"measurement {self.name!r} has no field {name!r}; it has {[f.name for f in self.fields]}")
+
+
+# Tags.
+CITY = "city"
+"""Name of the city, as in the directory."""
+DISTRICT = "district"
+"""District of the site; left out where the site has none."""
+SITE = "site"
+"""Site id."""
+DEVICE = "device"
+"""Device id."""
+DATASTREAM = "datastream"
+"""Datastream id."""
+PROPERTY = "property"
+"""Name of the observed property, such as ``water_level_m``; the unit is part of the name."""
+DOMAIN = "domain"
+"""flood, traffic, street or device."""
+WIDTH = "width"
+"""Width of a window: a window name."""
+KIND = "kind"
+"""What an alarm is about: level or silence."""
+SUBJECT = "subject"
+"""Datastream id (level) or device id (silence)."""
+
+DATASTREAM_TAGS = (CITY, DISTRICT, SITE, DEVICE, DATASTREAM, PROPERTY, DOMAIN)
+
+# Windows.
+WINDOW_WIDTHS_S = (60, 900, 3600)
+"""The widths that are aggregated and stored. [s]"""
+
+
+def window_name(width_s: int) -> str:
+    """The value of the tag ``width`` for a width in seconds.
+
+    Examples
+    --------
+    >>> [window_name(w) for w in (10, 60, 900, 3600, 86400)]
+    ['10s', '1m', '15m', '1h', '1d']
+    """
+    for size, letter in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if width_s % size == 0:
+            return f"{width_s // size}{letter}"
+    return f"{width_s}s"
+
+
+WINDOW_NAMES: dict[int, str] = {w: window_name(w) for w in WINDOW_WIDTHS_S}
+"""Width in seconds → value of the tag ``width``."""
+
+# Kinds of alarms.
+LEVEL = "level"
+SILENCE = "silence"
+KIND_NAMES: dict[int, str] = {AlarmKind.LEVEL: LEVEL, AlarmKind.SILENCE: SILENCE}
+
+_F, _I, _S = FieldType.FLOAT, FieldType.INTEGER, FieldType.STRING
+
+READING = Measurement(
+    "reading",
+    DATASTREAM_TAGS,
+    (
+        Field("value", _F, "property", "The reading. Left out where it is missing (NaN) or not finite."),
+        Field("flag", _I, "", "QARTOD flag: 1 good, 2 unknown, 3 suspect, 4 fail, 9 missing."),
+    ),
+    "When it was observed, by the device.",
+)
+
+WINDOW = Measurement(
+    "window",
+    (*DATASTREAM_TAGS, WIDTH),
+    (
+        Field("count", _I, "", "Readings that arrived, whatever their flag."),
+        Field("good_count", _I, "", "Readings flagged good."),
+        Field("min", _F, "property", "Over the readings not flagged fail or missing; left out if there are none."),
+        Field("max", _F, "property", "As min."),
+        Field("mean", _F, "property", "As min."),
+        Field("last", _F, "property", "The reading observed last, of those that count for min."),
+    ),
+    "Start of the window [start, start + width).",
+)
+
+ALARM = Measurement(
+    "alarm",
+    (CITY, DISTRICT, SITE, KIND, SUBJECT, PROPERTY, DOMAIN),
+    (
+        Field("state", _I, "", "0 normal, 1 unacknowledged, 2 acknowledged, 3 returned unacknowledged."),
+        Field("severity", _I, "", "0 normal, 1 waspada, 2 siaga, 3 awas."),
+        Field("value", _F, "property", "The reading that caused the change; for silence, seconds without a reading."),
+        Field("threshold", _F, "property", "The threshold that was passed; for silence, the allowed seconds."),
+        Field("peak", _F, "property", "Worst reading of this occurrence so far."),
+        Field("raised_at", _I, "µs since 1970 UTC", "When this occurrence of the alarm began."),
+        Field("peak_at", _I, "µs since 1970 UTC", "When the peak was."),
+        Field("label", _S, "", "What the level is called at this station, such as Siaga 2; left out if none."),
+        Field("directory_version", _I, "", "Version of the thresholds that were in force."),
+    ),
+    "When the change happened, in event time.",
+)
+
+PIPELINE = Measurement(
+    "pipeline",
+    (CITY,),
+    (
+        Field("messages", _I, "", "Messages received since start."),
+        Field("readings", _I, "", "Readings decoded since start."),
+        Field("refused", _I, "", "Messages or readings sent to the dead letters since start."),
+        Field("duplicates", _I, "", "Readings that had been seen before, since start."),
+        Field("late", _I, "", "Readings older than the horizon, since start: stored, not aggregated."),
+        Field("stored", _I, "", "Rows that the store has taken since start."),
+        Field("latency_s", _F, "s", "From reception to the result, over the last interval."),
+        Field("backlog_rows", _I, "", "Rows that wait for the store, in memory or in the spool."),
+        Field("spool_bytes", _I, "B", "Size of the spool on disk."),
+    ),
+    "When the status was taken, in the pipeline's clock.",
+)
+
+MEASUREMENTS: dict[str, Measurement] = {m.name: m for m in (READING, WINDOW, ALARM, PIPELINE)}
+
+
+def datastream_tags(directory: Directory, datastream: int) -> dict[str, str]:
+    """Tag values of a datastream, by its index; every tag of ``DATASTREAM_TAGS`` that is not empty.
+
+    Examples
+    --------
+    >>> from telemetry.directory import Datastream, Device, Site
+    >>> d = Directory(1, "bandung", 7, (Site("dayeuhkolot", "Dayeuhkolot", -6.98, 107.62, "Bojongsoang"),),
+    ...               (Device("awlr-1", "dayeuhkolot"),),
+    ...               (Datastream("dayeuhkolot.water_level_m", "dayeuhkolot", "awlr-1", "water_level_m"),))
+    >>> datastream_tags(d, 0)  # doctest: +NORMALIZE_WHITESPACE
+    {'city': 'bandung', 'district': 'Bojongsoang', 'site': 'dayeuhkolot', 'device': 'awlr-1',
+     'datastream': 'dayeuhkolot.water_level_m', 'property': 'water_level_m', 'domain': 'flood'}
+    """
+    stream = directory.datastreams[datastream]
+    site = directory.sites[int(directory.site_of[datastream])]
+    return _filled(
+        {
+            CITY: directory.city,
+            DISTRICT: site.district,
+            SITE: site.id,
+            DEVICE: stream.device,
+            DATASTREAM: stream.id,
+            PROPERTY: stream.property,
+            DOMAIN: str(PROPERTIES[stream.property].domain),
+        }
+    )
+
+
+def alarm_tags(directory: Directory, kind: int, subject: int) -> dict[str, str]:
+    """Tag values of an alarm, by its kind (AlarmKind) and subject (datastream or device index)."""
+    if kind == AlarmKind.LEVEL:
+        of = datastream_tags(directory, subject)
+        tags = {t: of.get(t, "") for t in (CITY, DISTRICT, SITE, PROPERTY, DOMAIN)}
+        return _filled(tags | {KIND: LEVEL, SUBJECT: of[DATASTREAM]})
+    device = directory.devices[subject]
+    district = next((s.district for s in directory.sites if s.id == device.site), "")
+    return _filled(
+        {
+            CITY: directory.city,
+            DISTRICT: district,
+            SITE: device.site,
+            KIND: KIND_NAMES[kind],
+            SUBJECT: device.id,
+            DOMAIN: str(Domain.DEVICE),
+        }
+    )
+
+
+def level_label(directory: Directory, datastream: int, severity: int, threshold: float) -> str:
+    """What the level is called at this station: the step with this threshold, else the first of this severity."""
+    steps = directory.datastreams[datastream].ladder.steps
+    for step in steps:
+        if step.value == threshold and severity > 0:
+            return step.label
+    return next((s.label for s in steps if s.severity == severity), "")
+
+
+def _filled(tags: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in tags.items() if value}
