@@ -1,0 +1,21 @@
+# One command for each chore; ./demo and ./check need none of them.
+bin := .venv/bin
+compile := UV_CUSTOM_COMPILE_COMMAND="make lock" $(bin)/uv pip compile pyproject.toml --group build \
+	--python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url --no-header --quiet
+vendored := dashboards/operator
+
+.PHONY: demo check format lint types layers test bench lock vendor
+
+demo: ; ./demo
+check: ; ./check
+format: ; $(bin)/ruff check --fix-only . && $(bin)/ruff format .
+lint: ; $(bin)/ruff format --check . && $(bin)/ruff check .
+types: ; $(bin)/mypy
+layers: ; $(bin)/lint-imports
+test: ; $(bin)/pytest
+bench: ; $(bin)/python -m benchmarks
+# Keeps the versions in the lock files; to take newer ones: make lock UPGRADE=--upgrade
+lock:
+	$(compile) $(UPGRADE) --output-file requirements.lock >/dev/null
+	$(compile) $(UPGRADE) --group dev --constraint requirements.lock --output-file requirements-dev.lock >/dev/null
+vendor: ; $(MAKE) -C $(vendored) vendor
