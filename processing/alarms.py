@@ -1,0 +1,504 @@
+"""Alarms: levels with deadband and delays that climb and fall as one alarm, silence of devices, acknowledgement.
+
+A level alarm follows the readings of its datastream in event time and takes each value to hold until the next one:
+a threshold's on-delay runs out at its own moment, be that between two readings. So the history of an alarm is the
+same however the readings were cut into batches.
+
+Rows are judged by arrays: for each step of the ladder only the moments at which a delay runs out become *events*.
+Only these few go through the life cycle (ANSI/ISA-18.2) one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from processing.segments import Segments, last_true
+from processing.sun import solar_elevation_deg
+from telemetry.alarms import Acknowledge, AlarmKind, AlarmState, Severity
+from telemetry.directory import MAX_STEPS, Directory, Gate
+from telemetry.results import DTYPES, Transitions
+
+NEVER = np.iinfo(np.int64).min
+NOT_RUNNING = np.iinfo(np.int64).max
+"""Stands for "the condition does not hold" where the time is expected since when it does."""
+DARK_BELOW_DEG = -6.0
+"""Civil twilight ends: street lamps must burn."""
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Occurrences:
+    """The life cycle of the alarms of one kind, by subject."""
+
+    state: npt.NDArray[np.uint8]
+    raised_at: Ints
+    severity: npt.NDArray[np.uint8]
+    value: Floats
+    threshold: Floats
+    peak: Floats
+    peak_at: Ints
+
+    @classmethod
+    def empty(cls, subjects: int) -> Occurrences:
+        """Every alarm is normal."""
+        return cls(
+            state=np.zeros(subjects, dtype=np.uint8),
+            raised_at=np.full(subjects, NEVER, dtype=np.int64),
+            severity=np.zeros(subjects, dtype=np.uint8),
+            value=np.full(subjects, np.nan),
+            threshold=np.full(subjects, np.nan),
+            peak=np.full(subjects, np.nan),
+            peak_at=np.full(subjects, NEVER, dtype=np.int64),
+        )
+
+
+@dataclass(slots=True)
+class LevelState:
+    """What level alarms remember of each datastream; thresholds are the columns of (datastreams, MAX_STEPS) arrays."""
+
+    at: Ints
+    """Time of the last reading that was judged."""
+    value: Floats
+    beyond_since: Ints
+    """Since when the value has been at or beyond the threshold; NOT_RUNNING if it is not."""
+    back_since: Ints
+    """Since when the value has been back by more than the deadband; NOT_RUNNING if it is not."""
+    active: Bools
+    """Which levels are entered."""
+    occurrence: Occurrences
+
+    @classmethod
+    def empty(cls, datastreams: int) -> LevelState:
+        """No reading yet."""
+        shape = (datastreams, MAX_STEPS)
+        return cls(
+            at=np.full(datastreams, NEVER, dtype=np.int64),
+            value=np.full(datastreams, np.nan),
+            beyond_since=np.full(shape, NOT_RUNNING, dtype=np.int64),
+            back_since=np.full(shape, NOT_RUNNING, dtype=np.int64),
+            active=np.zeros(shape, dtype=np.bool_),
+            occurrence=Occurrences.empty(datastreams),
+        )
+
+
+@dataclass(slots=True)
+class SilenceState:
+    """What silence alarms remember of each device."""
+
+    last_at: Ints
+    """Time of the newest reading; NEVER before the first."""
+    occurrence: Occurrences
+
+    @classmethod
+    def empty(cls, devices: int) -> SilenceState:
+        """Nobody has spoken yet."""
+        return cls(np.full(devices, NEVER, dtype=np.int64), Occurrences.empty(devices))
+
+
+@dataclass(slots=True)
+class TransitionLog:
+    """Collects transitions row by row."""
+
+    kind: AlarmKind
+    directory_version: int
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+
+    def note(self, occurrence: Occurrences, subject: int, at: int) -> None:
+        """Write down the present state of an alarm as a transition at ``at``."""
+        o, i = occurrence, subject
+        self.rows.append(
+            (
+                self.kind,
+                i,
+                o.raised_at[i],
+                at,
+                o.state[i],
+                o.severity[i],
+                o.value[i],
+                o.threshold[i],
+                o.peak[i],
+                o.peak_at[i],
+                self.directory_version,
+            )
+        )
+
+    def columns(self) -> Transitions:
+        """All rows, ordered by time."""
+        if not self.rows:
+            return Transitions.empty()
+        names = Transitions.__dataclass_fields__
+        columns = zip(names, zip(*self.rows, strict=True), strict=True)
+        rows = Transitions(**{name: np.array(column, dtype=DTYPES[name]) for name, column in columns})
+        return rows.take(np.argsort(rows.at, kind="stable"))
+
+
+# ---------------------------------------------------------------------------------------------------------- levels
+
+
+def judge_levels(
+    state: LevelState,
+    directory: Directory,
+    segments: Segments,
+    observed_at: Ints,
+    value: Floats,
+    now: int,
+) -> Transitions:
+    """Follow the level alarms through a batch of usable readings, and on to ``now``.
+
+    A level is entered once the value has been at or beyond its threshold for the on-delay, and left once the value
+    has been back by more than the deadband for the off-delay. The alarm's severity is that of the highest level
+    entered. Readings that the ladder's gate shuts out say nothing.
+
+    Parameters
+    ----------
+    state : LevelState
+        Changed in place.
+    directory : Directory
+        Gives ladders and positions.
+    segments : Segments
+        The rows of each datastream.
+    observed_at, value : (n,) arrays
+        Usable readings (not FAIL, not MISSING), strictly increasing in time within each segment, newer than all
+        before. [ns], [unit]
+    now : int
+        Delays that have run out before this moment take effect. [ns]
+
+    Returns
+    -------
+    Transitions
+        Ordered by time.
+    """
+    events = _Events()
+    stream = segments.key[segments.of_row]
+    gated = directory.gate[stream] == Gate.DARK
+    if gated.any():
+        elevation = solar_elevation_deg(observed_at, directory.latitude[stream], directory.longitude[stream])
+        open_rows = np.flatnonzero(~gated | (elevation < DARK_BELOW_DEG))
+        stream, observed_at, value = stream[open_rows], observed_at[open_rows], value[open_rows]
+        segments = Segments.of(stream)
+    if stream.size:
+        _find_events(state, directory, segments, stream, observed_at, value, events)
+    log = TransitionLog(AlarmKind.LEVEL, directory.version)
+    first_rows = segments.start
+    touched = {int(key): i for i, key in enumerate(segments.key)} if events.any() else {}
+    for subject, at, step, entered in events.in_order():
+        i = touched[subject]
+        rows = slice(first_rows[i], segments.end[i])
+        _apply(state, directory, log, subject, at, step, entered, observed_at[rows], value[rows])
+    _note_peaks(state, directory, segments, observed_at, value)
+    if stream.size:
+        last = segments.end - 1
+        state.at[segments.key] = observed_at[last]
+        state.value[segments.key] = value[last]
+    _run_out(state, directory, log, now)
+    return log.columns()
+
+
+@dataclass(slots=True)
+class _Events:
+    """Moments at which a level is entered or left, as columns."""
+
+    subject: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    at: list[Ints] = field(default_factory=list)
+    step: list[npt.NDArray[np.intp]] = field(default_factory=list)
+    entered: list[Bools] = field(default_factory=list)
+
+    def add(self, subject: npt.NDArray[np.int32], at: Ints, step: int, entered: bool) -> None:
+        if subject.size:
+            self.subject.append(subject)
+            self.at.append(at)
+            self.step.append(np.full(subject.shape, step))
+            self.entered.append(np.full(subject.shape, entered))
+
+    def any(self) -> bool:
+        return bool(self.subject)
+
+    def in_order(self) -> list[tuple[int, int, list[int], list[bool]]]:
+        """(subject, moment, steps, entered or left), by subject and time; one moment, one entry."""
+        if not self.subject:
+            return []
+        subject, at = np.concatenate(self.subject), np.concatenate(self.at)
+        step, entered = np.concatenate(self.step), np.concatenate(self.entered)
+        moments: list[tuple[int, int, list[int], list[bool]]] = []
+        for i in np.lexsort((step, at, subject)):
+            key = (int(subject[i]), int(at[i]))
+            if not moments or moments[-1][:2] != key:
+                moments.append((*key, [], []))
+            moments[-1][2].append(int(step[i]))
+            moments[-1][3].append(bool(entered[i]))
+        return moments
+
+
+def _find_events(
+    state: LevelState,
+    directory: Directory,
+    segments: Segments,
+    stream: npt.NDArray[np.int32],
+    observed_at: Ints,
+    value: Floats,
+    events: _Events,
+) -> None:
+    direction = directory.direction[stream]
+    signed = value * direction
+    previous_at = np.empty_like(observed_at)
+    previous_at[1:] = observed_at[:-1]
+    previous_at[segments.start] = state.at[segments.key]
+    for step in range(MAX_STEPS):
+        threshold = directory.threshold[stream, step] * direction
+        if not np.isfinite(threshold).any() and not state.active[segments.key, step].any():
+            continue
+        for entered, holds, since, delay in (
+            (True, signed >= threshold, state.beyond_since, directory.on_delay_ns),
+            (False, signed < threshold - directory.deadband[stream], state.back_since, directory.off_delay_ns),
+        ):
+            rows, at = _expiries(segments, holds, since[:, step], delay[stream], observed_at, previous_at)
+            events.add(stream[rows], at, step, entered)
+
+
+def _expiries(
+    segments: Segments, holds: Bools, since: Ints, delay: Ints, observed_at: Ints, previous_at: Ints
+) -> tuple[npt.NDArray[np.intp], Ints]:
+    """Rows in which a delay runs out (after the previous row, at the latest with this one), and the moments.
+
+    ``since`` is indexed by segment key and carries the running condition from batch to batch.
+    """
+    carried_since = since[segments.key]
+    held_before = np.empty_like(holds)
+    held_before[1:] = holds[:-1]
+    held_before[segments.start] = carried_since != NOT_RUNNING
+    run_start = last_true(holds & ~held_before, segments)
+    run_since = np.where(run_start < 0, carried_since[segments.of_row], observed_at[run_start])
+    # The run that the row continues, or that it has just broken: that of the row before.
+    before_since = np.empty_like(run_since)
+    before_since[1:] = run_since[:-1]
+    before_since[segments.start] = carried_since
+    running_since = np.where(held_before, before_since, np.where(holds, run_since, 0))
+    runs_out = running_since + delay
+    # Broken exactly when the delay runs out: it did not hold for the whole of it.
+    in_time = np.where(holds, runs_out <= observed_at, runs_out < observed_at)
+    rows = np.flatnonzero((held_before | holds) & in_time & ((runs_out > previous_at) | ~held_before))
+    last = segments.end - 1
+    since[segments.key] = np.where(holds[last], run_since[last], NOT_RUNNING)
+    return rows, runs_out[rows]
+
+
+def _apply(
+    state: LevelState,
+    directory: Directory,
+    log: TransitionLog,
+    subject: int,
+    at: int,
+    steps: list[int],
+    entered: list[bool],
+    row_at: Ints,
+    row_value: Floats,
+) -> None:
+    """Let one alarm enter and leave levels at one moment. ``row_at`` and ``row_value``: the batch's rows of it."""
+    o = state.occurrence
+    for step, enters in zip(steps, entered, strict=True):
+        state.active[subject, step] = enters
+    active = state.active[subject]
+    top = int(np.flatnonzero(active)[-1]) if active.any() else -1
+    severity = int(directory.severity[subject, top]) if top >= 0 else 0
+    was = int(o.severity[subject])
+    if severity == was:
+        return
+    held = int(np.searchsorted(row_at, at, side="right")) - 1
+    value, value_at = (row_value[held], row_at[held]) if held >= 0 else (state.value[subject], state.at[subject])
+    if was == Severity.NORMAL:
+        if o.state[subject] == AlarmState.RETURNED_UNACKNOWLEDGED:
+            o.state[subject] = AlarmState.NORMAL
+            log.note(o, subject, at)
+        o.raised_at[subject] = at
+        o.peak[subject], o.peak_at[subject] = value, value_at
+    else:
+        since = np.searchsorted(row_at, max(int(o.raised_at[subject]), int(state.at[subject]) + 1))
+        _raise_peak(
+            o, subject, int(directory.direction[subject]), row_at[since : held + 1], row_value[since : held + 1]
+        )
+    if severity == Severity.NORMAL:
+        acknowledged = o.state[subject] == AlarmState.ACKNOWLEDGED
+        o.state[subject] = AlarmState.NORMAL if acknowledged else AlarmState.RETURNED_UNACKNOWLEDGED
+    elif severity > was:
+        o.state[subject] = AlarmState.UNACKNOWLEDGED
+    o.severity[subject] = severity
+    o.value[subject] = value
+    o.threshold[subject] = directory.threshold[subject, max(top, 0)]
+    log.note(o, subject, at)
+
+
+def _raise_peak(o: Occurrences, subject: int, direction: int, at: Ints, value: Floats) -> None:
+    if not value.size:
+        return
+    worst = int(np.argmax(value * direction))
+    if value[worst] * direction > o.peak[subject] * direction:
+        o.peak[subject], o.peak_at[subject] = value[worst], at[worst]
+
+
+def _note_peaks(state: LevelState, directory: Directory, segments: Segments, observed_at: Ints, value: Floats) -> None:
+    """Bring the peaks of the alarms that stand at the end of the batch up to date."""
+    o = state.occurrence
+    for i in np.flatnonzero(o.severity[segments.key] > 0):
+        subject = int(segments.key[i])
+        rows = slice(segments.start[i], segments.end[i])
+        since = int(np.searchsorted(observed_at[rows], o.raised_at[subject]))
+        at, readings = observed_at[rows][since:], value[rows][since:]
+        _raise_peak(o, subject, int(directory.direction[subject]), at, readings)
+        o.value[subject] = value[segments.end[i] - 1]
+
+
+def _run_out(state: LevelState, directory: Directory, log: TransitionLog, now: int) -> None:
+    """Delays that ran out since the last reading take effect although no reading came."""
+    no_rows_at, no_rows = np.empty(0, dtype=np.int64), np.empty(0)
+    events = _Events()
+    for entered, since, delay in (
+        (True, state.beyond_since, directory.on_delay_ns),
+        (False, state.back_since, directory.off_delay_ns),
+    ):
+        pending = (since != NOT_RUNNING) & (state.active != entered)
+        if not pending.any():
+            continue
+        subject, step = np.nonzero(pending)
+        at = since[subject, step] + delay[subject]
+        for k in range(MAX_STEPS):
+            due = (step == k) & (at < now)
+            events.add(subject[due].astype(np.int32), at[due], k, entered)
+    for subject_index, moment, steps, enters in events.in_order():
+        _apply(state, directory, log, subject_index, moment, steps, enters, no_rows_at, no_rows)
+
+
+# --------------------------------------------------------------------------------------------------------- silence
+
+
+def judge_silence(
+    state: SilenceState,
+    directory: Directory,
+    device: npt.NDArray[np.int32],
+    observed_at: Ints,
+    now: int,
+    listening_since: int | None,
+) -> Transitions:
+    """Raise an alarm for every device that did not send for its ``silence_after_s``, and clear it when it does.
+
+    It is judged by the time of observation, so a stale reading sent again does not make a device look alive, and a
+    gap is found even if the readings of both its sides come in one batch. While the pipeline does not hear a broker
+    (``listening_since`` is None), and for ``silence_after_s`` after it hears again, no device is accused.
+
+    Parameters
+    ----------
+    state : SilenceState
+        Changed in place.
+    device, observed_at : (n,) arrays
+        Device and time of each new reading, in any order. [ns]
+    now : int
+        [ns]
+    listening_since : int or None
+        Since when all brokers have been heard. [ns]
+
+    Returns
+    -------
+    Transitions
+        Ordered by time.
+    """
+    log = TransitionLog(AlarmKind.SILENCE, directory.version)
+    if device.size:
+        _find_gaps(state, directory, log, device, observed_at, listening_since)
+    if listening_since is not None:
+        heard = np.maximum(state.last_at, listening_since)
+        silent = (heard + directory.silence_after_ns < now) & (state.occurrence.severity == 0)
+        for subject in np.flatnonzero(silent):
+            _fall_silent(state.occurrence, directory, log, int(subject), int(heard[subject]))
+    return log.columns()
+
+
+def _find_gaps(
+    state: SilenceState,
+    directory: Directory,
+    log: TransitionLog,
+    device: npt.NDArray[np.int32],
+    observed_at: Ints,
+    listening_since: int | None,
+) -> None:
+    """Clear the alarms of devices that speak again, and find silences between the readings of the batch."""
+    order = np.lexsort((observed_at, device))
+    device, observed_at = device[order], observed_at[order]
+    segments = Segments.of(device)
+    before = np.empty_like(observed_at)
+    before[1:] = observed_at[:-1]
+    before[segments.start] = state.last_at[segments.key]
+    before = np.maximum(before, state.last_at[device])
+    o = state.occurrence
+    if listening_since is None:
+        gap = np.zeros(device.shape, dtype=np.bool_)
+        heard = before
+    else:
+        heard = np.maximum(before, listening_since)
+        gap = observed_at - heard > directory.silence_after_ns[device]
+    ends = (o.severity[device] > 0) & (observed_at > before)
+    for row in np.flatnonzero(gap | ends):
+        subject = int(device[row])
+        if o.severity[subject] == 0:
+            if not gap[row]:
+                continue
+            _fall_silent(o, directory, log, subject, int(heard[row]))
+        if observed_at[row] < o.raised_at[subject]:
+            continue  # an old reading that came late: the device is silent all the same
+        _speak_again(o, log, subject, int(observed_at[row]), int(before[row]))
+    newest = observed_at[segments.end - 1]
+    state.last_at[segments.key] = np.maximum(state.last_at[segments.key], newest)
+
+
+def _fall_silent(o: Occurrences, directory: Directory, log: TransitionLog, subject: int, heard: int) -> None:
+    allowed_ns = int(directory.silence_after_ns[subject])
+    at = heard + allowed_ns
+    if o.state[subject] == AlarmState.RETURNED_UNACKNOWLEDGED:
+        o.state[subject] = AlarmState.NORMAL
+        log.note(o, subject, at)
+    o.state[subject] = AlarmState.UNACKNOWLEDGED
+    o.severity[subject] = Severity.WASPADA
+    o.raised_at[subject] = at
+    o.value[subject] = o.peak[subject] = o.threshold[subject] = allowed_ns / 1e9
+    o.peak_at[subject] = at
+    log.note(o, subject, at)
+
+
+def _speak_again(o: Occurrences, log: TransitionLog, subject: int, at: int, before: int) -> None:
+    """A silence that is over needs nobody's acknowledgement: it goes back to normal at once."""
+    o.state[subject] = AlarmState.NORMAL
+    o.severity[subject] = Severity.NORMAL
+    if before != NEVER:
+        o.value[subject] = o.peak[subject] = (at - before) / 1e9
+    o.peak_at[subject] = at
+    log.note(o, subject, at)
+
+
+# -------------------------------------------------------------------------------------------------------- operator
+
+
+def acknowledge(occurrences: Occurrences, log: TransitionLog, action: Acknowledge) -> bool:
+    """Let an operator's acknowledgement take effect; False if that occurrence no longer waits for one."""
+    o, subject = occurrences, action.subject
+    if not 0 <= subject < o.state.shape[0] or o.raised_at[subject] != action.raised_at:
+        return False
+    if o.state[subject] == AlarmState.UNACKNOWLEDGED:
+        o.state[subject] = AlarmState.ACKNOWLEDGED
+    elif o.state[subject] == AlarmState.RETURNED_UNACKNOWLEDGED:
+        o.state[subject] = AlarmState.NORMAL
+    else:
+        return False
+    log.note(o, subject, action.at)
+    return True
+
+
+def open_alarms(occurrences: Occurrences, kind: AlarmKind, directory_version: int) -> Transitions:
+    """The alarms of one kind that are not normal, each as its latest transition would show it."""
+    log = TransitionLog(kind, directory_version)
+    for subject in np.flatnonzero(occurrences.state != AlarmState.NORMAL):
+        log.note(occurrences, int(subject), int(occurrences.raised_at[subject]))
+    return log.columns()
