@@ -1,0 +1,578 @@
+"""The embedded store: Parquet files in a folder, read with DuckDB. No server, nothing to install.
+
+Layout, below the folder::
+
+    catalog.sqlite                        which files count (``storage.catalog``)
+    readings/fresh/<position>-<id>.parquet        one write each
+    readings/date=2026-11-24/<level>-<id>.parquet     merged, one UTC day each
+    windows/ alarms/ pipeline/                        likewise
+
+A write is durable when its files and then the catalog are fsynced; kill -9 before that leaves files that do not
+count and are deleted at the next start. A merge replaces several small files by a larger one, sorted so that a read
+touches little; it runs in a thread of its own. Replaced files stay for a while, for readers that have just listed
+them. Every row carries the journal position of its batch: of rows with one identity the highest position counts.
+Times are int64 columns named ``..._ns``, nanoseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from storage.catalog import NAME as CATALOG_NAME
+from storage.catalog import Catalog, DataFile
+from storage.errors import StoreUnavailable
+from storage.schema import (
+    CITY,
+    DISTRICT,
+    DOMAIN,
+    KIND,
+    PROPERTY,
+    SITE,
+    SUBJECT,
+    alarm_tags,
+    level_label,
+)
+from storage.store import (
+    AlarmRecord,
+    PipelineStatus,
+    ReadingColumns,
+    Series,
+    StoredBatch,
+    WindowColumns,
+    chart_series,
+)
+from telemetry.alarms import AlarmKind
+from telemetry.directory import Directory
+from telemetry.observations import Observations
+from telemetry.results import Transitions, Windows
+
+NS_PER_DAY = 86_400_000_000_000
+FRESH_FILES = 30
+"""Merge fresh files once there are this many; a write a second gives as many seconds."""
+MERGE_FILES = 8
+"""Merge this many files of one level and day into one of the next level."""
+MERGED_ROWS_MAX = 4_000_000
+"""Files of half this size and more are not merged further: bounds the memory of a merge to a few hundred MB."""
+QUIET_S = 900.0
+"""A day's files are merged to one when none was added for this long."""
+TRASH_S = 120.0
+"""How long a replaced file stays for readers that have listed it."""
+LOW_DISK_BYTES = 2**30
+
+_log = logging.getLogger(__name__)
+
+# Per kind of file: its time column, and the identity of a row in the order by which a merged file is sorted.
+_TIME = {"readings": "observed_at_ns", "windows": "start_ns", "alarms": "at_ns", "pipeline": "at_ns"}
+_IDENTITY = {
+    "readings": ("datastream", "observed_at_ns"),
+    "windows": ("width_s", "datastream", "start_ns"),
+    "alarms": ("at_ns", "kind", "subject", "raised_at_ns", "state", "severity"),
+    "pipeline": ("at_ns",),
+}
+_STATUS_FIELDS = (
+    "messages",
+    "readings",
+    "refused",
+    "duplicates",
+    "late",
+    "stored",
+    "latency_s",
+    "backlog_rows",
+    "spool_bytes",
+)
+
+
+class EmbeddedStore:
+    """A ``Store`` in a folder: one process writes, in one thread; any number of threads and processes read.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    read_only : bool
+        For a second process: no lock, no merging; ``write`` and ``forget_after`` raise StoreUnavailable.
+
+    Raises
+    ------
+    StoreUnavailable
+        The folder can't be used, another process writes to it, or (read_only) nothing is stored there.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder = Path(folder)
+        self._read_only = read_only
+        self._closed = False
+        self._merging = threading.Lock()
+        self._wake = threading.Event()
+        self._names: tuple[Directory, pl.Series] | None = None
+        self._lock_file: int | None = None
+        self._last_tidy_s = 0.0
+        try:
+            if not read_only:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock_file = _locked(self.folder / "writer.lock")
+            missing = not (self.folder / CATALOG_NAME).exists()
+            self._catalog = Catalog(self.folder, read_only=read_only)
+        except BlockingIOError:
+            raise StoreUnavailable(
+                f"another process writes to {self.folder}: stop it, or give this one a folder of its own (store.folder)"
+            ) from None
+        except (OSError, sqlite3.Error) as error:
+            self._unlock()
+            raise StoreUnavailable(f"the embedded store in {self.folder} can't be opened: {error}") from error
+        self._duck = duckdb.connect(":memory:")
+        self._duck.execute("SET parquet_metadata_cache = true")
+        self._thread: threading.Thread | None = None
+        if not read_only:
+            try:
+                if missing:
+                    self._adopt()
+                self._sweep()
+            except (OSError, sqlite3.Error, pl.exceptions.PolarsError) as error:
+                self.close()
+                raise StoreUnavailable(f"the embedded store in {self.folder} can't be opened: {error}") from error
+            self._thread = threading.Thread(target=self._keep_merging, name="store-merge", daemon=True)
+            self._thread.start()
+
+    # Writing
+
+    def write(self, *batches: StoredBatch) -> None:
+        """See ``Store.write``; never refuses a row."""
+        self._writable()
+        frames = {
+            "readings": self._readings_frame(batches),
+            "windows": self._windows_frame(batches),
+            "alarms": _alarms_frame(batches),
+            "pipeline": _pipeline_frame(batches),
+        }
+        try:
+            self._commit([(kind, 0, -1, frame) for kind, frame in frames.items() if frame is not None])
+        except (OSError, sqlite3.Error, pl.exceptions.PolarsError) as error:
+            raise StoreUnavailable(f"writing to {self.folder} failed: {error}") from error
+        self._wake.set()
+
+    def forget_after(self, position: int) -> None:
+        """See ``Store.forget_after``."""
+        self._writable()
+        try:
+            with self._merging:
+                stale = self._catalog.after(position)
+                kept = []
+                for file in stale:
+                    if file.first_position <= position:
+                        frame = _read(self.folder / file.name).filter(pl.col("position") <= position)
+                        if len(frame):
+                            kept.append((file.kind, file.level, file.day, frame))
+                self._commit(kept, replacing=stale)
+        except (OSError, sqlite3.Error, pl.exceptions.PolarsError) as error:
+            raise StoreUnavailable(f"rewriting {self.folder} failed: {error}") from error
+
+    # Reading
+
+    def readings(self, datastream: str, start_ns: int, end_ns: int) -> ReadingColumns:
+        """See ``Store.readings``."""
+        found = self._select("readings", "observed_at_ns, value, flag", start_ns, end_ns, "datastream = ?", datastream)
+        if found is None:
+            return ReadingColumns(np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8))
+        keep = _last_of_each(found["position"], found["observed_at_ns"])
+        return ReadingColumns(found["observed_at_ns"][keep], found["value"][keep], found["flag"][keep])
+
+    def windows(self, datastream: str, width_s: int, start_ns: int, end_ns: int) -> WindowColumns:
+        """See ``Store.windows``."""
+        columns = ("start_ns", "count", "good_count", "minimum", "maximum", "mean", "last")
+        found = self._select(
+            "windows", ", ".join(columns), start_ns, end_ns, "width_s = ? AND datastream = ?", width_s, datastream
+        )
+        if found is None:
+            none, nothing = np.empty(0, np.int64), np.empty(0)
+            return WindowColumns(none, none, none, nothing, nothing, nothing, nothing)
+        keep = _last_of_each(found["position"], found["start_ns"])
+        count, good = found["count"][keep].astype(np.int64), found["good_count"][keep].astype(np.int64)
+        return WindowColumns(found["start_ns"][keep], count, good, *(found[c][keep] for c in columns[3:]))
+
+    def series(self, datastream: str, start_ns: int, end_ns: int, max_points: int = 1000) -> Series:
+        """See ``Store.series``."""
+        return chart_series(self, datastream, start_ns, end_ns, max_points)
+
+    def transitions(self, start_ns: int, end_ns: int) -> list[AlarmRecord]:
+        """See ``Store.transitions``."""
+        found = self._select("alarms", "*", start_ns, end_ns)
+        if found is None:
+            return []
+        keep = _last_of_each(found["position"], *(found[c] for c in _IDENTITY["alarms"]))
+        keep = keep[np.lexsort((keep, found["position"][keep], found["at_ns"][keep]))]
+        columns = {name: column[keep].tolist() for name, column in found.items()}
+        texts = (KIND, SUBJECT, PROPERTY, DOMAIN, CITY, DISTRICT, SITE, "label")
+        numbers = ("state", "severity", "value", "threshold", "peak", "directory_version")
+        return [
+            AlarmRecord(
+                **{c: columns[c][i] for c in (*texts, *numbers)},
+                raised_at=columns["raised_at_ns"][i],
+                at=columns["at_ns"][i],
+                peak_at=columns["peak_at_ns"][i],
+            )
+            for i in range(len(keep))
+        ]
+
+    def pipeline(self, start_ns: int, end_ns: int) -> list[PipelineStatus]:
+        """See ``Store.pipeline``."""
+        found = self._select("pipeline", "*", start_ns, end_ns)
+        if found is None:
+            return []
+        keep = _last_of_each(found["position"], found["at_ns"])
+        columns = {name: found[name][keep].tolist() for name in ("at_ns", *_STATUS_FIELDS)}
+        return [
+            PipelineStatus(columns["at_ns"][i], **{c: columns[c][i] for c in _STATUS_FIELDS}) for i in range(len(keep))
+        ]
+
+    def count_readings(self, start_ns: int, end_ns: int, datastream: str | None = None) -> int:
+        """See ``Store.count_readings``."""
+        where, values = ("datastream = ?", (datastream,)) if datastream is not None else ("true", ())
+        sql = (
+            "SELECT count(*) AS n FROM (SELECT DISTINCT datastream, observed_at_ns "
+            "FROM read_parquet(?, hive_partitioning = false) "
+            f"WHERE observed_at_ns >= ? AND observed_at_ns < ? AND {where})"
+        )
+        found = self._query("readings", sql, start_ns, end_ns, *values)
+        return 0 if found is None else int(found["n"][0])
+
+    # Looking after itself
+
+    def check(self) -> str | None:
+        """See ``Store.check``."""
+        try:
+            if not self._read_only:
+                probe = self.folder / f".probe-{uuid.uuid4().hex}"
+                probe.write_bytes(b"x")
+                probe.unlink()
+            self._catalog.names()
+            free = shutil.disk_usage(self.folder).free
+        except (OSError, sqlite3.Error) as error:
+            return f"the embedded store in {self.folder} can't be used ({error}): check the folder's owner and the disk"
+        if free < LOW_DISK_BYTES:
+            return f"only {free / 2**20:.0f} MiB are free for the store in {self.folder}: make room on that disk"
+        return None
+
+    def merge(self) -> None:
+        """Do now all merging that is due. The store's own thread does this by itself."""
+        self._writable()
+        with self._merging:
+            for kind in _TIME:
+                while len(fresh := self._catalog.of_level(kind, 0)) >= FRESH_FILES:
+                    self._merge_files(kind, _up_to(fresh, MERGED_ROWS_MAX), 1)
+            while crowded := self._catalog.crowded(MERGE_FILES, MERGED_ROWS_MAX // 2):
+                for kind, day, level, _, _ in crowded:
+                    small = [f for f in self._catalog.of_day(kind, day) if f.level == level and _is_small(f)]
+                    self._merge_files(kind, _up_to(small, MERGED_ROWS_MAX), level + 1)
+
+    def merge_quiet_days(self, quiet_s: float = QUIET_S) -> None:
+        """Merge all files of a day to one (or few, if large) once nothing has been added to it for ``quiet_s``."""
+        self._writable()
+        with self._merging:
+            for kind, day in self._catalog.scattered_days(MERGED_ROWS_MAX // 2, time.time() - quiet_s):
+                small = _up_to([f for f in self._catalog.of_day(kind, day) if _is_small(f)], MERGED_ROWS_MAX)
+                if len(small) > 1:
+                    self._merge_files(kind, small, max(f.level for f in small) + 1)
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._catalog.close()
+        self._duck.close()
+        self._unlock()
+
+    def _keep_merging(self) -> None:
+        while not self._closed:
+            self._wake.wait(60)
+            self._wake.clear()
+            if self._closed:
+                return
+            try:
+                self.merge()
+                if time.monotonic() - self._last_tidy_s > 60:
+                    self._last_tidy_s = time.monotonic()
+                    self.merge_quiet_days()
+                    self._empty_trash(time.time() - TRASH_S)
+            except Exception:
+                # Whatever it is (a full disk, a damaged file): all rows are still there, only in more files.
+                _log.exception("merging files in %s failed; it is tried again", self.folder)
+                time.sleep(1)
+
+    def _merge_files(self, kind: str, files: Sequence[DataFile], level: int) -> None:
+        """Replace ``files`` by one file for each day; of rows with one identity the newest stays."""
+        frame = pl.concat([_read(self.folder / f.name) for f in files])
+        identity = list(_IDENTITY[kind])
+        frame = frame.sort([*identity, "position"], maintain_order=True)
+        frame = frame.unique(identity, keep="last", maintain_order=True)
+        days = frame[_TIME[kind]] // NS_PER_DAY
+        parts = [(kind, level, int(day), frame.filter(days == day)) for day in days.unique().sort()]
+        self._commit(parts, replacing=files)
+
+    def _commit(self, parts: Sequence[tuple[str, int, int, pl.DataFrame]], replacing: Sequence[DataFile] = ()) -> None:
+        """Write one file for each (kind, level, day, rows), then make them count in place of ``replacing``."""
+        added = []
+        folders = set()
+        for kind, level, day, frame in parts:
+            last = int(frame["position"].max())  # type: ignore[arg-type]
+            where = "fresh" if level == 0 else f"date={np.datetime64(day, 'D')}"
+            stem = f"{last:015d}" if level == 0 else str(level)
+            name = f"{kind}/{where}/{stem}-{uuid.uuid4().hex[:12]}.parquet"
+            folders.add(_write(frame, self.folder / name))
+            added.append(_described(frame, name, kind, level, day))
+        for folder in folders:
+            _sync(folder)
+        if added or replacing:
+            self._catalog.change(added, [f.name for f in replacing])
+
+    def _adopt(self) -> None:
+        """Without a catalog (lost, or files copied from elsewhere): every Parquet file counts."""
+        found = []
+        for kind in _TIME:
+            for path in sorted((self.folder / kind).glob("*/*.parquet")):
+                frame = _read(path)
+                merged = path.parent.name.startswith("date=")
+                level = int(path.name.split("-")[0]) if merged else 0
+                day = int(frame[_TIME[kind]][0] // NS_PER_DAY) if merged else -1
+                found.append(_described(frame, str(path.relative_to(self.folder)), kind, level, day))
+        if found:
+            _log.warning("%s had no catalog: took %d Parquet files into a new one", self.folder, len(found))
+            self._catalog.change(found)
+
+    def _sweep(self) -> None:
+        """Delete what a killed process left: files that do not count."""
+        self._empty_trash(time.time() + 1)
+        names = self._catalog.names()
+        for kind in _TIME:
+            for path in (self.folder / kind).glob("*/*.parquet*"):
+                if str(path.relative_to(self.folder)) not in names:
+                    path.unlink(missing_ok=True)
+
+    def _empty_trash(self, before_s: float) -> None:
+        names = self._catalog.trash(before_s)
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+        self._catalog.emptied(names)
+
+    def _writable(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"the embedded store in {self.folder} is closed")
+        if self._read_only:
+            raise StoreUnavailable(f"the embedded store in {self.folder} was opened for reading only")
+
+    def _unlock(self) -> None:
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def _select(
+        self, kind: str, columns: str, start_ns: int, end_ns: int, where: str = "true", *values: object
+    ) -> dict[str, npt.NDArray[Any]] | None:
+        names = columns if columns == "*" else f"{columns}, position"
+        clause = f"{_TIME[kind]} >= ? AND {_TIME[kind]} < ? AND {where}"
+        sql = f"SELECT {names} FROM read_parquet(?, hive_partitioning = false) WHERE {clause}"
+        return self._query(kind, sql, start_ns, end_ns, *values)
+
+    def _query(
+        self, kind: str, sql: str, start_ns: int, end_ns: int, *values: object
+    ) -> dict[str, npt.NDArray[Any]] | None:
+        """Run ``sql`` over the files of the span; None if there are none. A file merged away meanwhile: list again."""
+        for attempt in range(5):
+            if self._closed:
+                raise StoreUnavailable(f"the embedded store in {self.folder} is closed")
+            try:
+                files = [str(self.folder / f.name) for f in self._catalog.within(kind, start_ns, end_ns)]
+                if not files:
+                    return None
+                with self._duck.cursor() as cursor:
+                    found = cursor.execute(sql, [files, start_ns, end_ns, *values]).fetchnumpy()
+                return {name: np.asarray(column) for name, column in found.items()}
+            except (duckdb.Error, sqlite3.Error) as error:
+                if attempt == 4 or not isinstance(error, duckdb.IOException):
+                    raise StoreUnavailable(f"reading {self.folder} failed: {error}") from error
+        return None
+
+    def _readings_frame(self, batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
+        parts = [b for b in batches if len(b.readings)]
+        if not parts:
+            return None
+        rows = Observations.concat([b.readings for b in parts])
+        position = np.repeat([b.last_position for b in parts], [len(b.readings) for b in parts]).astype(np.int64)
+        keep = _last_of_each(position, rows.datastream, rows.observed_at)
+        return pl.DataFrame(
+            {
+                "datastream": self._datastream_ids(parts).gather(rows.datastream[keep].astype(np.uint32)),
+                "observed_at_ns": rows.observed_at[keep],
+                "value": rows.value[keep],
+                "flag": rows.flag[keep],
+                "position": position[keep],
+            }
+        )
+
+    def _windows_frame(self, batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
+        parts = [b for b in batches if len(b.windows)]
+        if not parts:
+            return None
+        rows = Windows.concat([b.windows for b in parts])
+        position = np.repeat([b.last_position for b in parts], [len(b.windows) for b in parts]).astype(np.int64)
+        keep = _last_of_each(position, rows.width_s, rows.datastream, rows.start)
+        return pl.DataFrame(
+            {
+                "width_s": rows.width_s[keep],
+                "datastream": self._datastream_ids(parts).gather(rows.datastream[keep].astype(np.uint32)),
+                "start_ns": rows.start[keep],
+                "count": rows.count[keep],
+                "good_count": rows.good_count[keep],
+                "minimum": rows.minimum[keep],
+                "maximum": rows.maximum[keep],
+                "mean": rows.mean[keep],
+                "last": rows.last[keep],
+                "position": position[keep],
+            }
+        )
+
+    def _datastream_ids(self, batches: Sequence[StoredBatch]) -> pl.Series:
+        """Ids by index. An index keeps its datastream for ever, so the longest directory serves all batches."""
+        directory = max((b.directory for b in batches), key=lambda d: len(d.datastreams))
+        if self._names is None or self._names[0] is not directory:
+            self._names = (directory, pl.Series([d.id for d in directory.datastreams], dtype=pl.String))
+        return self._names[1]
+
+
+def _alarms_frame(batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
+    """Transitions are few, so a loop over them does no harm."""
+    rows: list[dict[str, object]] = []
+    for batch in batches:
+        t: Transitions = batch.transitions
+        for i in range(len(t)):
+            kind, subject = int(t.kind[i]), int(t.subject[i])
+            tags = alarm_tags(batch.directory, kind, subject)
+            severity, threshold = int(t.severity[i]), float(t.threshold[i])
+            level = kind == AlarmKind.LEVEL
+            rows.append(
+                {name: tags.get(name, "") for name in (CITY, DISTRICT, SITE, KIND, SUBJECT, PROPERTY, DOMAIN)}
+                | {
+                    "label": level_label(batch.directory, subject, severity, threshold) if level else "",
+                    "raised_at_ns": int(t.raised_at[i]),
+                    "at_ns": int(t.at[i]),
+                    "peak_at_ns": int(t.peak_at[i]),
+                    "state": int(t.state[i]),
+                    "severity": severity,
+                    "value": float(t.value[i]),
+                    "threshold": threshold,
+                    "peak": float(t.peak[i]),
+                    "directory_version": int(t.directory_version[i]),
+                    "position": batch.last_position,
+                }
+            )
+    return pl.DataFrame(rows, infer_schema_length=None) if rows else None
+
+
+def _pipeline_frame(batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
+    rows = [
+        {"at_ns": s.at}
+        | {name: getattr(s, name) for name in _STATUS_FIELDS if name != "latency_s"}
+        | {"latency_s": float(s.latency_s), "position": b.last_position}
+        for b in batches
+        for s in b.pipeline
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None) if rows else None
+
+
+def _last_of_each(position: npt.NDArray[np.int64], *identity: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Index of the row with the highest position (of equals, the last) of each identity, sorted by identity."""
+    order = np.lexsort((position, *identity[::-1]))
+    if not len(order):
+        return order
+    last = np.zeros(len(order), dtype=bool)
+    last[-1] = True
+    for column in identity:
+        by_identity = column[order]
+        last[:-1] |= by_identity[1:] != by_identity[:-1]
+    return order[last]
+
+
+def _up_to(files: Sequence[DataFile], rows: int) -> list[DataFile]:
+    """The first files, two at least, with at most ``rows`` rows together."""
+    total = np.cumsum([f.rows for f in files])
+    return list(files[: max(2, int(np.searchsorted(total, rows, side="right")))])
+
+
+def _is_small(file: DataFile) -> bool:
+    return file.rows < MERGED_ROWS_MAX // 2
+
+
+def _described(frame: pl.DataFrame, name: str, kind: str, level: int, day: int) -> DataFile:
+    times, positions = frame[_TIME[kind]].to_numpy(), frame["position"].to_numpy()
+    return DataFile(
+        name=name,
+        kind=kind,
+        level=level,
+        day=day,
+        first_time=int(times.min()),
+        last_time=int(times.max()),
+        first_position=int(positions.min()),
+        last_position=int(positions.max()),
+        rows=len(frame),
+        created_at_s=time.time(),
+    )
+
+
+def _read(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(path, hive_partitioning=False, glob=False)
+
+
+def _write(frame: pl.DataFrame, path: Path) -> Path:
+    """Write to a temporary name, fsync, rename; returns the folder, which the caller must fsync."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sync(path.parent.parent)
+        _sync(path.parent.parent.parent)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        frame.write_parquet(temporary, compression="zstd", compression_level=1, row_group_size=50_000)
+        _sync(temporary)
+        temporary.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    return path.parent
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _locked(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
