@@ -1,0 +1,486 @@
+"""Recorded cities: CSV files and a map of them, read into datastreams and readings in order of time.
+
+The map (``simulators.recording_map``) says what the columns are. What cannot be used is counted with its row number
+and reason, never dropped silently. Sending the readings is left to ``simulators.replay``.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import zlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from simulators.recording_map import (
+    NUMBER_FORMATS,
+    FileMap,
+    RecordingError,
+    RecordingMap,
+    TimeMap,
+    TruthMap,
+    ValueMap,
+    read_map,
+    zone_of,
+)
+from simulators.score import Interval, ScoreError, read_truth
+from telemetry.directory import Datastream, Device, Directory, Site
+from telemetry.properties import conversion
+
+NS_PER_S = 1_000_000_000
+MAP_NAME = "map.toml"
+BAD_ROWS_KEPT = 1000
+"""So many bad rows are kept with their reasons; all are counted."""
+
+_HAS_OFFSET = re.compile(r"\d[T ]\d.*(?:Z|z|[+-]\d\d(?::?\d\d)?)$")
+_MIDNIGHT_24 = re.compile(r"(?<!\d)24(?=(?::?00)*$)")
+_EARLIEST = pd.Timestamp("1800-01-01")
+_LATEST = pd.Timestamp("2200-01-01")
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that could not be used."""
+
+    file: str
+    row: int
+    """1 for the first row after the header."""
+    reason: str
+
+
+@dataclass
+class Account:
+    """What became of every cell that could have been a reading."""
+
+    rows: int = 0
+    """Rows in all files, without headers."""
+    readings: int = 0
+    missing: int = 0
+    """Empty cells and gap codes."""
+    filtered: int = 0
+    """Cells whose row did not meet the condition of ``where``."""
+    other_devices: int = 0
+    """Rows of stations that are not in the map."""
+    bad: int = 0
+    """Rows (bad time, too many fields) and cells (not a number) that could not be read."""
+    bad_rows: list[BadRow] = field(default_factory=list)
+    """The first of them."""
+
+    def add_bad(self, file: str, rows: npt.NDArray[np.intp], reasons: list[str]) -> None:
+        """Count bad rows (numbered from 0) of a file."""
+        self.bad += len(rows)
+        room = max(0, BAD_ROWS_KEPT - len(self.bad_rows))
+        self.bad_rows += [BadRow(file, int(r) + 1, why) for r, why in zip(rows[:room], reasons[:room], strict=True)]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """True events of one datastream."""
+
+    datastream: str
+    events: tuple[Interval, ...]
+    merge_gap_s: float
+    horizon_s: float
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded city: who is out there, and what they sent."""
+
+    name: str
+    city: str
+    utc_offset_h: float
+    sites: tuple[Site, ...]
+    devices: tuple[Device, ...]
+    datastreams: tuple[Datastream, ...]
+    datastream: npt.NDArray[np.int32]
+    """Position in ``datastreams``, for each reading."""
+    observed_at: npt.NDArray[np.int64]
+    """Not decreasing. [ns since 1970 UTC]"""
+    value: npt.NDArray[np.float64]
+    """[unit of the property]"""
+    account: Account
+    truth: Truth | None = None
+
+    def __len__(self) -> int:
+        return int(self.datastream.shape[0])
+
+    @property
+    def start(self) -> int:
+        """Time of the first reading. [ns since 1970 UTC]"""
+        return int(self.observed_at[0])
+
+    @property
+    def end(self) -> int:
+        """Time of the last reading. [ns since 1970 UTC]"""
+        return int(self.observed_at[-1])
+
+
+def load_recording(path: Path | str, map_file: Path | str | None = None) -> Recording:
+    """Read a recording.
+
+    Parameters
+    ----------
+    path : path
+        A folder with the files that the map names; or one CSV file, if the map describes just one.
+    map_file : path, optional
+        The map; default: ``map.toml`` in the folder.
+
+    Raises
+    ------
+    RecordingError
+        A file or the map cannot be used, or there is not one reading in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RecordingError(f"there is no recording {path}")
+    folder = path if path.is_dir() else path.parent
+    map_path = Path(map_file) if map_file is not None else folder / MAP_NAME
+    found = read_map(map_path)
+    if path.is_file():
+        if len(found.files) != 1:
+            raise RecordingError(f"{map_path} describes {len(found.files)} files: give the folder, not {path.name}")
+        paths = [path]
+    else:
+        nameless = next((i for i, f in enumerate(found.files) if not f.path), None)
+        if nameless is not None:
+            raise RecordingError(f"{map_path}: files[{nameless}].path is needed when a folder is replayed")
+        paths = [folder / f.path for f in found.files]
+    return _Loader(found, map_path).load(paths)
+
+
+class _Loader:
+    def __init__(self, found: RecordingMap, map_path: Path) -> None:
+        self.map = found
+        self.map_path = map_path
+        self.account = Account()
+        self.site_of = {d.id: d.site for d in found.devices}
+        self.streams: dict[str, Datastream] = {}
+        self.index: dict[str, int] = {}
+        self.parts: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
+
+    def load(self, paths: list[Path]) -> Recording:
+        for file, path in zip(self.map.files, paths, strict=True):
+            self._read(file, path)
+        for what, named in (("limits", self.map.limits), ("ladders", self.map.ladders)):
+            unknown = next((name for name in named if name not in self.streams), None)
+            if unknown is not None:
+                known = ", ".join(self.streams)
+                raise RecordingError(f"{self.map_path}: {what}: there is no datastream {unknown!r} (there are {known})")
+        stream = np.concatenate([p[0] for p in self.parts])
+        observed_at = np.concatenate([p[1] for p in self.parts])
+        value = np.concatenate([p[2] for p in self.parts])
+        if stream.size == 0:
+            first = self.account.bad_rows[0] if self.account.bad_rows else None
+            why = f"; row {first.row} of {first.file}: {first.reason}" if first else ""
+            raise RecordingError(
+                f"not one reading in {', '.join(p.name for p in paths)}: {self.account.rows} rows, "
+                f"{self.account.missing} missing, {self.account.filtered} filtered, "
+                f"{self.account.other_devices} of other devices, {self.account.bad} bad{why}"
+            )
+        self.account.readings = int(stream.size)
+        order = np.lexsort((stream, observed_at))
+        recording = Recording(
+            name=self.map.name,
+            city=self.map.city,
+            utc_offset_h=self.map.utc_offset_h,
+            sites=tuple(s.site() for s in self.map.sites),
+            devices=tuple(d.device() for d in self.map.devices),
+            datastreams=tuple(self.streams.values()),
+            datastream=stream[order],
+            observed_at=observed_at[order],
+            value=value[order],
+            account=self.account,
+            truth=self._truth(self.map.truth),
+        )
+        try:
+            Directory(0, recording.city, 0.0, recording.sites, recording.devices, recording.datastreams)
+        except ValueError as error:
+            raise RecordingError(f"{self.map_path}: {error}") from error
+        return recording
+
+    def _read(self, file: FileMap, path: Path) -> None:
+        where = path.name
+        # One datastream for each value column and device, even if it turns out to have no reading.
+        stations = file.devices or {d.id: d.id for d in self.map.devices}
+        for value in file.values:
+            for fed_by in dict.fromkeys(stations.values()) if file.device_column else [value.device]:
+                self._declare(value, fed_by)
+        table, skipped = _table(file, path)
+        self.account.rows += len(table) + len(skipped)
+        self.account.add_bad(where, np.array([r for r, _ in skipped], dtype=np.intp), [why for _, why in skipped])
+        row_number = table.index.to_numpy()
+        if file.device_column:
+            device = table[file.device_column].str.strip().map(stations)
+            known = device.notna().to_numpy()
+            self.account.other_devices += int((~known).sum())
+            table, device, row_number = table[known], device[known], row_number[known]
+        else:
+            device = pd.Series("", index=table.index)
+        observed_at, reasons = _times(table, file.time, device)
+        bad = np.flatnonzero(reasons != "")
+        self.account.add_bad(where, row_number[bad], list(reasons[bad]))
+        fine = reasons == ""
+        table, device, row_number, observed_at = table[fine], device[fine], row_number[fine], observed_at[fine]
+        for value in file.values:
+            self._take(file, value, table, device, row_number, observed_at, where)
+
+    def _take(
+        self,
+        file: FileMap,
+        value: ValueMap,
+        table: pd.DataFrame,
+        device: pd.Series[str],
+        row_number: npt.NDArray[np.intp],
+        observed_at: npt.NDArray[np.int64],
+        where: str,
+    ) -> None:
+        meets = np.ones(len(table), dtype=bool)
+        for column, allowed in value.where.items():
+            meets &= table[column].str.strip().isin([allowed] if isinstance(allowed, str) else allowed).to_numpy()
+        self.account.filtered += int((~meets).sum())
+        text = table[value.column].str.strip()
+        number = _numbers(text, file)
+        codes = {str(code) for code in value.missing}
+        missing = (text == "").to_numpy() | text.isin(codes).to_numpy()
+        missing |= np.isin(number, [float(c) for c in codes if _is_number(c)])
+        self.account.missing += int((meets & missing).sum())
+        bad = np.flatnonzero(meets & ~missing & ~np.isfinite(number))
+        self.account.add_bad(
+            where,
+            row_number[bad],
+            [f"{value.column} must be a number, got {t!r}" for t in text.iloc[bad]],
+        )
+        good = meets & ~missing & np.isfinite(number)
+        scale, shift = conversion(value.property, value.unit) if value.unit else (1.0, 0.0)  # type: ignore[misc]
+        if file.device_column:
+            names = device[good].to_numpy(dtype=object)
+            streams = np.array([self._name(value, d) for d in names], dtype=object)
+            stream = np.array([self.index[s] for s in streams], dtype=np.int32)
+        else:
+            stream = np.full(int(good.sum()), self.index[self._name(value, value.device)], dtype=np.int32)
+        self.parts.append((stream, observed_at[good], (number[good] * value.scale + value.offset) * scale + shift))
+
+    def _name(self, value: ValueMap, device: str) -> str:
+        return value.datastream or f"{device}.{value.property}"
+
+    def _declare(self, value: ValueMap, device: str) -> None:
+        name = self._name(value, device)
+        limits = self.map.limits.get(name, value.limits).limits()
+        ladder = self.map.ladders.get(name, value.ladder).ladder()
+        stream = Datastream(name, value.site or self.site_of[device], device, value.property, limits, ladder)
+        if self.streams.setdefault(name, stream) != stream:
+            raise RecordingError(f"{self.map_path}: datastream {name!r} is described twice, and differently")
+        self.index.setdefault(name, len(self.index))
+
+    def _truth(self, truth: TruthMap | None) -> Truth | None:
+        if truth is None:
+            return None
+        if truth.datastream not in self.streams:
+            raise RecordingError(f"{self.map_path}: truth.datastream {truth.datastream!r} is not in the recording")
+        zone = zone_of(truth.zone, f"{self.map_path}: truth.zone")
+        if truth.file:
+            path = self.map_path.parent / truth.file
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                events = read_truth(content, level=truth.level, zone=zone)
+            except (OSError, ValueError, ScoreError) as error:
+                raise RecordingError(f"cannot use the truth file {path}: {error}") from error
+        else:
+            events = tuple(Interval(_instant(e.start, zone), _instant(e.end, zone)) for e in truth.events)
+        return Truth(truth.datastream, events, truth.merge_gap_s, truth.horizon_s)
+
+
+def _instant(moment: datetime, zone: Any) -> int:
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+    return int(pd.Timestamp(moment).as_unit("ns").value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _open(path: Path, encoding: str) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
+def _table(file: FileMap, path: Path) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    """All needed columns as text, indexed by row (0: the first after the header), and the rows left out."""
+    needed = list(file.time.columns) + [v.column for v in file.values] + [c for v in file.values for c in v.where]
+    if file.device_column:
+        needed.append(file.device_column)
+    try:
+        with _open(path, file.encoding) as stream:
+            for _ in range(file.skip_lines):
+                stream.readline()
+            reader = csv.reader(stream, delimiter=file.separator, quotechar=file.quote)
+            first = next(reader, None)
+            if first is None:
+                raise RecordingError(f"{path.name} ends before its header (skip_lines = {file.skip_lines})")
+            names = [n.strip() for n in first] if file.header else [str(i + 1) for i in range(len(first))]
+            absent = next((n for n in needed if n not in names), None)
+            if absent is not None:
+                raise RecordingError(f"{path.name} has no column {absent!r}; its columns are {', '.join(names)}")
+        return _read_rows(file, path, names, sorted(set(needed)))
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError, csv.Error) as error:
+        raise RecordingError(f"cannot read {path}: {error}") from error
+
+
+def _read_rows(
+    file: FileMap, path: Path, names: list[str], needed: list[str]
+) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    options: dict[str, Any] = {
+        "sep": file.separator,
+        "quotechar": file.quote,
+        "header": None,
+        "names": names,
+        "usecols": needed,
+        "index_col": False,
+        "dtype": str,
+        "keep_default_na": False,
+        "skip_blank_lines": False,
+        "skiprows": file.skip_lines + (1 if file.header else 0),
+    }
+    try:
+        with _open(path, file.encoding) as stream:
+            table = pd.read_csv(stream, engine="c", on_bad_lines="error", **options)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame({n: pd.Series([], dtype=str) for n in needed}), []
+    except pd.errors.ParserError:
+        # Rows with too many fields: read again, slowly, to know which.
+        return _ragged(file, path, names, needed)
+    return _without_blank_rows(table), []
+
+
+def _ragged(
+    file: FileMap, path: Path, names: list[str], needed: list[str]
+) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    skipped: list[tuple[int, str]] = []
+    position = [names.index(n) for n in needed]
+    with _open(path, file.encoding) as stream:
+        for _ in range(file.skip_lines):
+            stream.readline()
+        reader = csv.reader(stream, delimiter=file.separator, quotechar=file.quote)
+        if file.header:
+            next(reader)
+        for number, row in enumerate(reader):
+            if len(row) > len(names):
+                skipped.append((number, f"{len(row)} fields, but the header has {len(names)}"))
+            else:
+                rows.append([row[p] if p < len(row) else "" for p in position])
+                numbers.append(number)
+    return _without_blank_rows(pd.DataFrame(rows, columns=needed, index=numbers, dtype=str)), skipped
+
+
+def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.fillna("")
+    return table[(table != "").any(axis=1)]
+
+
+def _numbers(text: pd.Series[str], file: FileMap) -> npt.NDArray[np.float64]:
+    if file.thousands:
+        text = text.str.replace(file.thousands, "", regex=False)
+    if file.decimal != ".":
+        # With a decimal comma, "1.5" is not one and a half: it is not a number.
+        text = text.mask(text.str.contains(".", regex=False), "?").str.replace(file.decimal, ".", regex=False)
+    return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _times(
+    table: pd.DataFrame, time: TimeMap, device: pd.Series[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]:
+    """Time of every row [ns since 1970 UTC], and why it has none ('' if it has)."""
+    text = table[time.columns[0]].str.strip()
+    for column in time.columns[1:]:
+        text = text + " " + table[column].str.strip()
+    reasons = np.full(len(text), "", dtype=object)
+    if time.format in NUMBER_FORMATS:
+        start = time.start if time.start is not None else datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+        number = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
+        elapsed_s = number * NUMBER_FORMATS[time.format]
+        round_s = time.round_s if time.round_s is not None else (1.0 if NUMBER_FORMATS[time.format] >= 60 else 0.0)
+        if round_s > 0:
+            elapsed_s = np.round(elapsed_s / round_s) * round_s
+        bad = ~(np.abs(elapsed_s) < 6e9)
+        whole = np.floor(np.where(bad, 0.0, elapsed_s))
+        fraction = np.where(bad, 0.0, elapsed_s) - whole
+        at = whole.astype(np.int64) * NS_PER_S + np.round(fraction * 1e6).astype(np.int64) * 1000
+        at += _instant(start, zone_of(time.zone, "time.zone"))
+    else:
+        stamp, odd = _stamps(text, time, device)
+        bad = stamp.isna().to_numpy()
+        plain = stamp.fillna(_EARLIEST.tz_localize("UTC")).dt.tz_localize(None)
+        at = plain.to_numpy(dtype="datetime64[ns]").astype(np.int64)
+        reasons[odd] = [f"time {t!r} does not exist once in {time.zone}" for t in text.to_numpy()[odd]]
+    unread = bad & (reasons == "")
+    label = " + ".join(time.columns)
+    reasons[unread] = [f"{label} must be a time ({time.format}), got {t!r}" for t in text.to_numpy()[unread]]
+    return at + round(time.shift_s * NS_PER_S), reasons
+
+
+def _stamps(
+    text: pd.Series[str], time: TimeMap, device: pd.Series[str]
+) -> tuple[pd.Series[pd.Timestamp], npt.NDArray[np.bool_]]:
+    """UTC time stamps, NaT where there is none; and where a local time does not exist, or is dropped as ambiguous."""
+    if time.format == "iso":
+        aware = text.str.contains(_HAS_OFFSET.pattern).to_numpy(dtype=bool)
+    else:
+        aware = np.full(len(text), "%z" in time.format)
+    utc = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ns, UTC]")
+    if aware.any():
+        utc[aware] = _ns(_parse(text[aware], time.format, utc=True))
+    local = _ns(_parse(text[~aware], time.format, utc=False))
+    dropped = np.zeros(len(text), dtype=bool)
+    rule: Any
+    if len(local):
+        if time.ambiguous == "drop":
+            rule = "NaT"
+        elif time.ambiguous == "order":
+            # The first time that a device says 02:30 in the night of the change is summer time, the second is not.
+            same = pd.DataFrame({"device": device[~aware], "time": local}).groupby(["device", "time"], dropna=False)
+            rule = (same.cumcount() == 0).to_numpy()
+        else:
+            rule = np.full(len(local), time.ambiguous == "earlier")
+        nonexistent: Any = "shift_forward" if time.nonexistent == "forward" else "NaT"
+        placed = local.dt.tz_localize(zone_of(time.zone, "time.zone"), ambiguous=rule, nonexistent=nonexistent)
+        placed = placed.dt.tz_convert("UTC")
+        dropped[~aware] = (local.notna() & placed.isna()).to_numpy()
+        utc[~aware] = placed
+    return utc, dropped
+
+
+def _ns(stamps: pd.Series[pd.Timestamp]) -> pd.Series[pd.Timestamp]:
+    """Nanosecond resolution; NaT for years that it cannot hold."""
+    zone = stamps.dt.tz
+    low, high = _EARLIEST.tz_localize(zone), _LATEST.tz_localize(zone)
+    return stamps.where((stamps > low) & (stamps < high)).dt.as_unit("ns")
+
+
+def _parse(text: pd.Series[str], form: str, *, utc: bool) -> pd.Series[pd.Timestamp]:
+    form = "ISO8601" if form == "iso" else form
+    stamps = pd.to_datetime(text, format=form, utc=utc, errors="coerce")
+    # 24:00 is the midnight at the end of the day.
+    late = stamps.isna()
+    if late.any():
+        late &= text.str.contains(_MIDNIGHT_24.pattern)
+    if late.any():
+        midnight = text[late].str.replace(_MIDNIGHT_24, "00", regex=True)
+        again = pd.to_datetime(midnight, format=form, utc=utc, errors="coerce")
+        stamps[late] = again + pd.Timedelta(days=1)
+    return stamps
