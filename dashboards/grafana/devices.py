@@ -45,7 +45,7 @@ def build() -> dashboard.Dashboard:
             "Perangkat yang diam, baterai, sinyal, dan ke mana bacaan pergi.",
             "Silent devices, batteries, signal, and where readings go.",
         ),
-        f"\"{schema.PROPERTY}\" != ''",
+        "",
         [
             silent_count(),
             refused(),

@@ -66,7 +66,7 @@ def frame(
 ) -> dashboard.Dashboard:
     """A whole dashboard.
 
-    ``domain_condition`` narrows the sites that can be chosen; ``alarms`` says which alarms are annotated.
+    ``domain_condition`` narrows the sites that can be chosen ("": all); ``alarms`` says which alarms are annotated.
     """
     built = (
         builders.Dashboard(f"Pantau: {title.title()}")
@@ -121,7 +121,8 @@ def every_panel(whole: dashboard.Dashboard) -> list[Any]:
 
 def _variables(domain_condition: str) -> list[Any]:
     reading = schema.READING
-    in_district = f'{influxql.IN_CITY} AND "{schema.DISTRICT}" =~ /^($district)$/ AND {domain_condition}'
+    in_domain = f"{influxql.IN_CITY} AND {domain_condition}" if domain_condition else influxql.IN_CITY
+    in_district = f'{in_domain} AND "{schema.DISTRICT}" =~ /^($district)$/'
     return [
         builders.DatasourceVariable("datasource").label("Sumber data · Data source").type(influxql.DATA_SOURCE_TYPE),
         _query_variable(
@@ -130,7 +131,7 @@ def _variables(domain_condition: str) -> list[Any]:
         _query_variable(
             "district",
             "Kecamatan · District",
-            influxql.tag_values(schema.DISTRICT, reading, f"{influxql.IN_CITY} AND {domain_condition}"),
+            influxql.tag_values(schema.DISTRICT, reading, in_domain),
         ),
         _query_variable("site", "Lokasi · Site", influxql.tag_values(schema.SITE, reading, in_district)),
         _choice("width", "Jendela · Window", list(schema.WINDOW_NAMES.values())),

@@ -119,10 +119,13 @@ def in_range(measurement: schema.Measurement, expression: str, condition: str, *
 
 
 def energy_mean_over_time(condition: str, *tags: str) -> str:
-    """Energy mean of sound levels, 10·log₁₀(mean(10^(L/10))): an arithmetic mean of decibels would be wrong."""
+    """Energy mean of sound levels, 10·log₁₀(mean(10^(L/10))): an arithmetic mean of decibels would be wrong.
+
+    The numbers are written as floats: with ``pow(10, …)`` InfluxDB 1.6 counts in integers.
+    """
     grouping = ", ".join(["time($__interval)", *(column(schema.READING, t) for t in tags)])
-    energy = f'SELECT pow(10, {VALUE} / 10) AS "energy" FROM "{schema.READING.name}" WHERE {condition}'
-    return f'SELECT 10 * log10(mean("energy")) FROM ({energy}) WHERE $timeFilter GROUP BY {grouping} fill(none)'
+    energy = f'SELECT pow(10.0, {VALUE} / 10.0) AS "energy" FROM "{schema.READING.name}" WHERE {condition}'
+    return f'SELECT 10.0 * log10(mean("energy")) FROM ({energy}) WHERE $timeFilter GROUP BY {grouping} fill(none)'
 
 
 def last_changes(condition: str) -> str:
