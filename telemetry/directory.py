@@ -21,6 +21,9 @@ from telemetry.properties import PROPERTIES, ObservedProperty
 MAX_STEPS = 4
 """Largest number of thresholds on one ladder."""
 
+MAX_DURATION_S = 1e9
+"""Longest delay or silence that can be set, about 32 years; in nanoseconds it must fit into int64."""
+
 
 class Direction(IntEnum):
     """On which side of a threshold it is bad."""
@@ -134,30 +137,30 @@ class Directory:
     devices: tuple[Device, ...]
     datastreams: tuple[Datastream, ...]
 
-    site_of: npt.NDArray[np.int32] = field(init=False, repr=False)
-    device_of: npt.NDArray[np.int32] = field(init=False, repr=False)
-    latitude: npt.NDArray[np.float64] = field(init=False, repr=False)
-    longitude: npt.NDArray[np.float64] = field(init=False, repr=False)
-    fail_min: npt.NDArray[np.float64] = field(init=False, repr=False)
-    fail_max: npt.NDArray[np.float64] = field(init=False, repr=False)
-    suspect_min: npt.NDArray[np.float64] = field(init=False, repr=False)
-    suspect_max: npt.NDArray[np.float64] = field(init=False, repr=False)
-    rate_max_per_s: npt.NDArray[np.float64] = field(init=False, repr=False)
-    flat_tolerance: npt.NDArray[np.float64] = field(init=False, repr=False)
-    flat_suspect_s: npt.NDArray[np.float64] = field(init=False, repr=False)
-    flat_fail_s: npt.NDArray[np.float64] = field(init=False, repr=False)
-    direction: npt.NDArray[np.int8] = field(init=False, repr=False)
-    threshold: npt.NDArray[np.float64] = field(init=False, repr=False)
+    site_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    device_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    latitude: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    longitude: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    fail_min: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    fail_max: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    suspect_min: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    suspect_max: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    rate_max_per_s: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    flat_tolerance: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    flat_suspect_s: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    flat_fail_s: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    direction: npt.NDArray[np.int8] = field(init=False, repr=False, compare=False)
+    threshold: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
     """(datastreams, MAX_STEPS); +inf (ABOVE) or -inf (BELOW) where a ladder has fewer steps."""
-    severity: npt.NDArray[np.uint8] = field(init=False, repr=False)
+    severity: npt.NDArray[np.uint8] = field(init=False, repr=False, compare=False)
     """(datastreams, MAX_STEPS); 0 where a ladder has fewer steps."""
-    deadband: npt.NDArray[np.float64] = field(init=False, repr=False)
-    on_delay_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
-    off_delay_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
-    gate: npt.NDArray[np.uint8] = field(init=False, repr=False)
-    silence_after_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
+    deadband: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    on_delay_ns: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    off_delay_ns: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    gate: npt.NDArray[np.uint8] = field(init=False, repr=False, compare=False)
+    silence_after_ns: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
     """(devices,)"""
-    index_of: dict[str, dict[str, int]] = field(init=False, repr=False)
+    index_of: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
     """Device id → property name → datastream index: how ingest finds a reading's datastream."""
 
     def __post_init__(self) -> None:
@@ -165,13 +168,19 @@ class Directory:
         device_index = _unique([d.id for d in self.devices], "device")
         _unique([d.id for d in self.datastreams], "datastream")
         _check(self)
+        for device in self.devices:
+            _found(site_index, device.site, "site", f"device {device.id!r}")
         streams = self.datastreams
         put = object.__setattr__
-        put(self, "site_of", _column([_found(site_index, d.site, "site", d.id) for d in streams], np.int32))
+        put(
+            self,
+            "site_of",
+            _column([_found(site_index, d.site, "site", f"datastream {d.id!r}") for d in streams], np.int32),
+        )
         put(
             self,
             "device_of",
-            _column([_found(device_index, d.device, "device", d.id) for d in streams], np.int32),
+            _column([_found(device_index, d.device, "device", f"datastream {d.id!r}") for d in streams], np.int32),
         )
         put(self, "latitude", _column([self.sites[i].latitude for i in self.site_of], np.float64))
         put(self, "longitude", _column([self.sites[i].longitude for i in self.site_of], np.float64))
@@ -233,7 +242,10 @@ class Directory:
 
     @staticmethod
     def from_bytes(data: bytes) -> Directory:
-        """The Directory that ``to_bytes`` wrote. Raises msgspec.ValidationError on anything else."""
+        """The Directory that ``to_bytes`` wrote.
+
+        Raises msgspec.DecodeError if it is no such JSON, ValueError if it is but its content cannot be right.
+        """
         c = msgspec.json.decode(data, type=_Content)
         return Directory(c.version, c.city, c.utc_offset_h, c.sites, c.devices, c.datastreams)
 
@@ -254,30 +266,52 @@ def _column(values: Sequence[float], dtype: type[np.generic] = np.float64) -> np
 def _unique(ids: list[str], what: str) -> dict[str, int]:
     index = {name: i for i, name in enumerate(ids)}
     if len(index) != len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
+        twice = next(name for i, name in enumerate(ids) if index[name] != i)
         raise ValueError(f"{what} id {twice!r} stands twice in the directory")
     return index
 
 
-def _found(index: dict[str, int], name: str, what: str, datastream: str) -> int:
+def _found(index: dict[str, int], name: str, what: str, whose: str) -> int:
     if name not in index:
-        raise ValueError(f"datastream {datastream!r} names {what} {name!r}, which is not in the directory")
+        raise ValueError(f"{whose} names {what} {name!r}, which is not in the directory")
     return index[name]
 
 
 def _check(directory: Directory) -> None:
+    if not -12 <= directory.utc_offset_h <= 14:
+        raise ValueError(f"utc_offset_h must be from -12 to 14, got {directory.utc_offset_h}")
     for site in directory.sites:
         if not (-90 <= site.latitude <= 90 and -180 <= site.longitude <= 180):
             raise ValueError(
                 f"site {site.id!r}: latitude {site.latitude}, longitude {site.longitude} is no place on Earth"
             )
     for device in directory.devices:
-        if not device.silence_after_s > 0:
-            raise ValueError(f"device {device.id!r}: silence_after_s must be above 0, got {device.silence_after_s}")
+        if not 0 < device.silence_after_s <= MAX_DURATION_S:
+            raise ValueError(
+                f"device {device.id!r}: silence_after_s must be above 0 and at most {MAX_DURATION_S:.0f}, "
+                f"got {device.silence_after_s}"
+            )
     for stream in directory.datastreams:
         if stream.property not in PROPERTIES:
             raise ValueError(f"datastream {stream.id!r}: unknown observed property {stream.property!r}")
+        _check_limits(stream.limits, stream.id)
         check_ladder(stream.ladder, stream.id)
+
+
+def _check_limits(limits: Limits, where: str) -> None:
+    """A NaN or an infinity would silently switch a test off, and does not survive being written down."""
+    for name in limits.__struct_fields__:
+        value = getattr(limits, name)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{where}: {name} must be a finite number or left out, got {value}")
+    for low, high in (("fail_min", "fail_max"), ("suspect_min", "suspect_max")):
+        minimum, maximum = getattr(limits, low), getattr(limits, high)
+        if minimum is not None and maximum is not None and minimum > maximum:
+            raise ValueError(f"{where}: {low} must not be above {high}, got {minimum} and {maximum}")
+    for name in ("rate_max_per_s", "flat_tolerance", "flat_suspect_s", "flat_fail_s"):
+        value = getattr(limits, name)
+        if value is not None and value < 0:
+            raise ValueError(f"{where}: {name} must be 0 or more, got {value}")
 
 
 def check_ladder(ladder: Ladder, where: str) -> None:
@@ -288,10 +322,12 @@ def check_ladder(ladder: Ladder, where: str) -> None:
         raise ValueError(f"{where}: direction must be 1 (above) or -1 (below), got {ladder.direction}")
     if ladder.gate not in tuple(Gate):
         raise ValueError(f"{where}: gate must be one of {[int(g) for g in Gate]}, got {ladder.gate}")
-    for name in ("deadband", "on_delay_s", "off_delay_s"):
+    if not (math.isfinite(ladder.deadband) and ladder.deadband >= 0):
+        raise ValueError(f"{where}: deadband must be 0 or more, got {ladder.deadband}")
+    for name in ("on_delay_s", "off_delay_s"):
         value = getattr(ladder, name)
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{where}: {name} must be 0 or more, got {value}")
+        if not 0 <= value <= MAX_DURATION_S:
+            raise ValueError(f"{where}: {name} must be from 0 to {MAX_DURATION_S:.0f}, got {value}")
     if any(not math.isfinite(s.value) for s in ladder.steps):
         raise ValueError(f"{where}: a threshold must be a finite number")
     if any(s.severity not in (Severity.WASPADA, Severity.SIAGA, Severity.AWAS) for s in ladder.steps):

@@ -42,7 +42,8 @@ class Columns:
 
     def __len__(self) -> int:
         first: npt.NDArray[np.generic] = getattr(self, fields(self)[0].name)
-        return first.shape[0]
+        n: int = first.shape[0]
+        return n
 
     @classmethod
     def empty(cls) -> Self:
