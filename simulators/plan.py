@@ -68,6 +68,10 @@ class Plan:
     id: str
     title: str
     utc_offset_h: float
+    height_m: float
+    """Height of the city's centre above the sea."""
+    northward_rise_m_km: float
+    """How much the ground rises for each km north of the centre."""
     outline: tuple[Position, ...]
     districts: dict[str, Position]
     rivers: dict[str, tuple[Position, ...]]
@@ -189,6 +193,8 @@ def _plan(content: dict[str, Any]) -> Plan:
         id=content["id"],
         title=content["title"],
         utc_offset_h=float(content["utc_offset_h"]),
+        height_m=float(content["height_m"]),
+        northward_rise_m_km=float(content["northward_rise_m_km"]),
         outline=_line(content["outline"]),
         districts=districts,
         rivers={r["name"]: _line(r["line"]) for r in content["rivers"]},
@@ -207,7 +213,9 @@ def _check(plan: Plan, where: str) -> None:
         if g.to and g.to not in ids:
             raise ValueError(f"city file {where}: gauge {g.id!r} flows to {g.to!r}, which is no gauge")
         if not 0 < g.curve_number <= 100:
-            raise ValueError(f"city file {where}: gauge {g.id!r}: curve_number must be in (0, 100], got {g.curve_number}")
+            raise ValueError(
+                f"city file {where}: gauge {g.id!r}: curve_number must be in (0, 100], got {g.curve_number}"
+            )
         for name in ("area_km2", "lag_min", "base_m3_s", "reach_km"):
             if not getattr(g, name) > 0:
                 raise ValueError(f"city file {where}: gauge {g.id!r}: {name} must be above 0, got {getattr(g, name)}")

@@ -90,17 +90,17 @@ def install(plan: Plan) -> Stations:
         stations.append(station)
         silence_after_s = 3 * INTERVAL_S[station.kind] if station.kind == "lamp" else 600.0
         devices.append(Device(station.device, site_id, MODEL_OF[station.kind], silence_after_s))
-        for name in PROPERTIES_OF[station.kind]:
-            datastreams.append(
-                Datastream(
-                    id=f"{station.device}.{name}",
-                    site=site_id,
-                    device=station.device,
-                    property=name,
-                    limits=_limits(plan, station, name),
-                    ladder=_ladder(plan, station, name),
-                )
+        datastreams.extend(
+            Datastream(
+                id=f"{station.device}.{name}",
+                site=site_id,
+                device=station.device,
+                property=name,
+                limits=_limits(plan, station, name),
+                ladder=_ladder(plan, station, name),
             )
+            for name in PROPERTIES_OF[station.kind]
+        )
 
     for i, gauge in enumerate(plan.gauges):
         device(Station("gauge", f"gauge-{gauge.id}", gauge.at, i), site(f"{gauge.river} - {gauge.name}", gauge.at))
@@ -168,7 +168,9 @@ def _limits(plan: Plan, station: Station, name: str) -> Limits:
         case "occupancy":
             return Limits(flat_suspect_s=2 * 3600, flat_fail_s=6 * 3600)
         case "pm2_5_ug_m3" | "pm10_ug_m3":
-            return Limits(fail_max=1000.0, suspect_max=600.0, rate_max_per_s=4.0, flat_suspect_s=3600, flat_fail_s=6 * 3600)
+            return Limits(
+                fail_max=1000.0, suspect_max=600.0, rate_max_per_s=4.0, flat_suspect_s=3600, flat_fail_s=6 * 3600
+            )
         case "no2_ug_m3":
             return Limits(fail_max=1500.0, suspect_max=500.0, flat_suspect_s=3600)
         case "co_ug_m3":
@@ -180,7 +182,9 @@ def _limits(plan: Plan, station: Station, name: str) -> Limits:
         case "wind_speed_m_s":
             return Limits(fail_max=75.0, suspect_max=35.0)
         case "pressure_hpa":
-            return Limits(fail_min=850.0, fail_max=1060.0, suspect_min=890.0, suspect_max=960.0, flat_suspect_s=6 * 3600)
+            return Limits(
+                fail_min=850.0, fail_max=1060.0, suspect_min=890.0, suspect_max=960.0, flat_suspect_s=6 * 3600
+            )
         case "laeq_db":
             return Limits(fail_min=20.0, fail_max=130.0, suspect_min=28.0, suspect_max=110.0, flat_suspect_s=1800)
         case "lamp_power_w":  # no flat test: a lamp that is off is rightly off all day
