@@ -56,6 +56,7 @@ from storage.store import (
     StoredBatch,
     WindowColumns,
     chart_series,
+    last_of_each,
 )
 from telemetry.alarms import AlarmKind
 from telemetry.directory import Directory
@@ -190,7 +191,7 @@ class EmbeddedStore:
         found = self._select("readings", "observed_at_ns, value, flag", start_ns, end_ns, "datastream = ?", datastream)
         if found is None:
             return ReadingColumns(np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8))
-        keep = _last_of_each(found["position"], found["observed_at_ns"])
+        keep = last_of_each(found["position"], found["observed_at_ns"])
         return ReadingColumns(found["observed_at_ns"][keep], found["value"][keep], found["flag"][keep])
 
     def windows(self, datastream: str, width_s: int, start_ns: int, end_ns: int) -> WindowColumns:
@@ -202,7 +203,7 @@ class EmbeddedStore:
         if found is None:
             none, nothing = np.empty(0, np.int64), np.empty(0)
             return WindowColumns(none, none, none, nothing, nothing, nothing, nothing)
-        keep = _last_of_each(found["position"], found["start_ns"])
+        keep = last_of_each(found["position"], found["start_ns"])
         count, good = found["count"][keep].astype(np.int64), found["good_count"][keep].astype(np.int64)
         return WindowColumns(found["start_ns"][keep], count, good, *(found[c][keep] for c in columns[3:]))
 
@@ -215,7 +216,7 @@ class EmbeddedStore:
         found = self._select("alarms", "*", start_ns, end_ns)
         if found is None:
             return []
-        keep = _last_of_each(found["position"], *(found[c] for c in _IDENTITY["alarms"]))
+        keep = last_of_each(found["position"], *(found[c] for c in _IDENTITY["alarms"]))
         keep = keep[np.lexsort((keep, found["position"][keep], found["at_ns"][keep]))]
         columns = {name: column[keep].tolist() for name, column in found.items()}
         texts = (KIND, SUBJECT, PROPERTY, DOMAIN, CITY, DISTRICT, SITE, "label")
@@ -235,7 +236,7 @@ class EmbeddedStore:
         found = self._select("pipeline", "*", start_ns, end_ns)
         if found is None:
             return []
-        keep = _last_of_each(found["position"], found["at_ns"])
+        keep = last_of_each(found["position"], found["at_ns"])
         columns = {name: found[name][keep].tolist() for name in ("at_ns", *_STATUS_FIELDS)}
         return [
             PipelineStatus(columns["at_ns"][i], **{c: columns[c][i] for c in _STATUS_FIELDS}) for i in range(len(keep))
@@ -418,7 +419,7 @@ class EmbeddedStore:
             return None
         rows = Observations.concat([b.readings for b in parts])
         position = np.repeat([b.last_position for b in parts], [len(b.readings) for b in parts]).astype(np.int64)
-        keep = _last_of_each(position, rows.datastream, rows.observed_at)
+        keep = last_of_each(position, rows.datastream, rows.observed_at)
         return pl.DataFrame(
             {
                 "datastream": self._datastream_ids(parts).gather(rows.datastream[keep].astype(np.uint32)),
@@ -435,7 +436,7 @@ class EmbeddedStore:
             return None
         rows = Windows.concat([b.windows for b in parts])
         position = np.repeat([b.last_position for b in parts], [len(b.windows) for b in parts]).astype(np.int64)
-        keep = _last_of_each(position, rows.width_s, rows.datastream, rows.start)
+        keep = last_of_each(position, rows.width_s, rows.datastream, rows.start)
         return pl.DataFrame(
             {
                 "width_s": rows.width_s[keep],
@@ -497,19 +498,6 @@ def _pipeline_frame(batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
         for s in b.pipeline
     ]
     return pl.DataFrame(rows, infer_schema_length=None) if rows else None
-
-
-def _last_of_each(position: npt.NDArray[np.int64], *identity: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """Index of the row with the highest position (of equals, the last) of each identity, sorted by identity."""
-    order = np.lexsort((position, *identity[::-1]))
-    if not len(order):
-        return order
-    last = np.zeros(len(order), dtype=bool)
-    last[-1] = True
-    for column in identity:
-        by_identity = column[order]
-        last[:-1] |= by_identity[1:] != by_identity[:-1]
-    return order[last]
 
 
 def _up_to(files: Sequence[DataFile], rows: int) -> list[DataFile]:

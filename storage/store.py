@@ -12,7 +12,7 @@ A row that comes again (same identity) replaces the earlier one:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -217,6 +217,19 @@ def chart_series(store: Store, datastream: str, start_ns: int, end_ns: int, max_
     if len(found) <= max_points:
         return Series(width_s, found.start, found.mean, found.minimum, found.maximum, _window_flags(found))
     return _joined(found, width_s, int(np.ceil(span_s / width_s / max_points)))
+
+
+def last_of_each(position: npt.NDArray[np.int64], *identity: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Index of the row with the highest position (of equals, the last) of each identity, sorted by identity."""
+    order = np.lexsort((position, *identity[::-1]))
+    if not len(order):
+        return order
+    last = np.zeros(len(order), dtype=bool)
+    last[-1] = True
+    for column in identity:
+        by_identity = column[order]
+        last[:-1] |= by_identity[1:] != by_identity[:-1]
+    return order[last]
 
 
 def _window_flags(windows: WindowColumns) -> npt.NDArray[np.uint8]:

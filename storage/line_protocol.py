@@ -1,0 +1,224 @@
+"""Line protocol, column-wise: batches of results to the lines that every InfluxDB version takes.
+
+No loop over readings: tags and their escapes are made once for each datastream of a directory, and the numbers are
+turned to text by polars. A float that is NaN or infinite is left out, since InfluxDB has no such value. Sending is
+left to ``influx``.
+
+References
+----------
+https://docs.influxdata.com/influxdb/v1/write_protocols/line_protocol_reference/ ; escapes were tried on a running
+InfluxDB 1.6.7 (tests/storage/test_line_protocol.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from storage import schema
+from storage.store import PipelineStatus, StoredBatch, last_of_each
+from telemetry.alarms import AlarmKind
+from telemetry.directory import Directory
+from telemetry.observations import Observations
+from telemetry.results import Transitions, Windows
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def clean_tag(value: str) -> str:
+    r"""A tag value as it is stored: control characters become spaces, backslashes at the end are dropped.
+
+    Line protocol can't carry them there.
+
+    Examples
+    --------
+    >>> print(clean_tag("a\tb\\"))
+    a b
+    """
+    return _CONTROL.sub(" ", value).rstrip("\\")
+
+
+def escape_tag(value: str) -> str:
+    r"""A tag value, cleaned, as it must stand in a line.
+
+    Examples
+    --------
+    >>> print(escape_tag("Kec. Satu, RW=5"), escape_tag("a\nb"), escape_tag("c\\"))
+    Kec.\ Satu\,\ RW\=5 a\ b c
+    """
+    return clean_tag(value).replace(",", "\\,").replace("=", "\\=").replace(" ", "\\ ")
+
+
+def quote_field(value: str) -> str:
+    r"""A string field as it must stand in a line; control characters become spaces.
+
+    Examples
+    --------
+    >>> print(quote_field('Siaga "2"'))
+    "Siaga \"2\""
+    """
+    escaped = _CONTROL.sub(" ", value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+class LineEncoder:
+    """Encodes batches; keeps the tags of the directory that it met last."""
+
+    def __init__(self) -> None:
+        self._of: Directory | None = None
+        self._tags = pl.Series(dtype=pl.String)
+
+    def lines(self, batches: Sequence[StoredBatch]) -> pl.Series:
+        """All rows of ``batches`` as lines without newlines; of rows with one identity only the last.
+
+        Identity is within one directory: another one may give a datastream other tags, which is another series.
+        """
+        parts = [pl.Series(dtype=pl.String)]
+        for same in _runs(batches):
+            directory = same[0].directory
+            parts.append(self.readings(directory, Observations.concat([b.readings for b in same])))
+            parts.append(self.windows(directory, Windows.concat([b.windows for b in same])))
+            parts.append(pl.Series([t for b in same for t in alarm_lines(directory, b.transitions)], dtype=pl.String))
+            statuses = [s for b in same for s in b.pipeline]
+            parts.append(pl.Series([pipeline_line(directory, s) for s in statuses], dtype=pl.String))
+        return pl.concat(parts)
+
+    def readings(self, directory: Directory, rows: Observations) -> pl.Series:
+        """Lines of the measurement ``reading``."""
+        keep = last_of_each(np.zeros(len(rows), np.int64), rows.datastream, rows.observed_at)
+        frame = pl.DataFrame(
+            {
+                "tags": self._datastream_tags(directory).gather(rows.datastream[keep].astype(np.uint32)),
+                "value": rows.value[keep],
+                "flag": rows.flag[keep],
+                "time": rows.observed_at[keep],
+            }
+        )
+        return frame.select(
+            pl.concat_str(
+                pl.lit(schema.READING.name),
+                "tags",
+                pl.when(pl.col("value").is_finite())
+                .then(pl.concat_str(pl.lit(" value="), pl.col("value").cast(pl.String), pl.lit(",flag=")))
+                .otherwise(pl.lit(" flag=")),
+                pl.col("flag").cast(pl.String),
+                pl.lit("i "),
+                pl.col("time").cast(pl.String),
+            ).alias("line")
+        )["line"]
+
+    def windows(self, directory: Directory, rows: Windows) -> pl.Series:
+        """Lines of the measurement ``window``."""
+        keep = last_of_each(np.zeros(len(rows), np.int64), rows.width_s, rows.datastream, rows.start)
+        widths = np.unique(rows.width_s[keep])
+        names = pl.Series([escape_tag(schema.window_name(int(w))) for w in widths], dtype=pl.String)
+        frame = pl.DataFrame(
+            {
+                "tags": self._datastream_tags(directory).gather(rows.datastream[keep].astype(np.uint32)),
+                "width": names.gather(np.searchsorted(widths, rows.width_s[keep]).astype(np.uint32)),
+                "count": rows.count[keep],
+                "good_count": rows.good_count[keep],
+                "min": rows.minimum[keep],
+                "max": rows.maximum[keep],
+                "mean": rows.mean[keep],
+                "last": rows.last[keep],
+                "time": rows.start[keep],
+            }
+        )
+        floats = [
+            pl.when(pl.col(name).is_finite())
+            .then(pl.concat_str(pl.lit(f",{name}="), pl.col(name).cast(pl.String)))
+            .otherwise(pl.lit(""))
+            for name in ("min", "max", "mean", "last")
+        ]
+        return frame.select(
+            pl.concat_str(
+                pl.lit(schema.WINDOW.name),
+                "tags",
+                pl.lit(f",{schema.WIDTH}="),
+                "width",
+                pl.lit(" count="),
+                pl.col("count").cast(pl.String),
+                pl.lit("i,good_count="),
+                pl.col("good_count").cast(pl.String),
+                pl.lit("i"),
+                *floats,
+                pl.lit(" "),
+                pl.col("time").cast(pl.String),
+            ).alias("line")
+        )["line"]
+
+    def _datastream_tags(self, directory: Directory) -> pl.Series:
+        if self._of is not directory:
+            indexes = range(len(directory.datastreams))
+            self._tags = pl.Series([tag_text(schema.datastream_tags(directory, i)) for i in indexes], dtype=pl.String)
+            self._of = directory
+        return self._tags
+
+
+def tag_text(tags: dict[str, str]) -> str:
+    r"""Tags as they follow the measurement, sorted by name, without those that are empty.
+
+    Examples
+    --------
+    >>> print(tag_text({"site": "s 1", "city": "bandung", "district": ""}))
+    ,city=bandung,site=s\ 1
+    """
+    escaped = {name: escape_tag(value) for name, value in sorted(tags.items())}
+    return "".join(f",{name}={value}" for name, value in escaped.items() if value)
+
+
+def alarm_lines(directory: Directory, rows: Transitions) -> list[str]:
+    """Lines of the measurement ``alarm``. Transitions are few, so a loop over them does no harm."""
+    lines = []
+    for i in range(len(rows)):
+        kind, subject, severity = int(rows.kind[i]), int(rows.subject[i]), int(rows.severity[i])
+        threshold = float(rows.threshold[i])
+        label = schema.level_label(directory, subject, severity, threshold) if kind == AlarmKind.LEVEL else ""
+        fields = [f"state={int(rows.state[i])}i", f"severity={severity}i"]
+        for name, value in (("value", rows.value[i]), ("threshold", threshold), ("peak", rows.peak[i])):
+            if math.isfinite(value):
+                fields.append(f"{name}={float(value)!r}")
+        fields.append(f"raised_at={int(rows.raised_at[i]) // 1000}i")
+        fields.append(f"peak_at={int(rows.peak_at[i]) // 1000}i")
+        if label:
+            fields.append(f"label={quote_field(label)}")
+        fields.append(f"directory_version={int(rows.directory_version[i])}i")
+        tags = tag_text(schema.alarm_tags(directory, kind, subject))
+        lines.append(f"{schema.ALARM.name}{tags} {','.join(fields)} {int(rows.at[i])}")
+    return lines
+
+
+def pipeline_line(directory: Directory, status: PipelineStatus) -> str:
+    """A line of the measurement ``pipeline``."""
+    fields = []
+    for field in schema.PIPELINE.fields:
+        value = getattr(status, field.name)
+        if field.type is schema.FieldType.INTEGER:
+            fields.append(f"{field.name}={int(value)}i")
+        elif math.isfinite(value):
+            fields.append(f"{field.name}={float(value)!r}")
+    return f"{schema.PIPELINE.name}{tag_text({schema.CITY: directory.city})} {','.join(fields)} {status.at}"
+
+
+def joined(lines: pl.Series) -> bytes:
+    """Lines with newlines between them, as they are sent."""
+    if lines.is_empty():
+        return b""
+    text: str = lines.str.join("\n").item()
+    return text.encode()
+
+
+def _runs(batches: Sequence[StoredBatch]) -> list[list[StoredBatch]]:
+    """Neighbours with the same directory together."""
+    runs: list[list[StoredBatch]] = []
+    for batch in batches:
+        if runs and runs[-1][0].directory is batch.directory:
+            runs[-1].append(batch)
+        else:
+            runs.append([batch])
+    return runs
