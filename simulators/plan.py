@@ -94,6 +94,13 @@ class Plan:
         east = math.cos(math.radians(lat0)) * KM_PER_DEGREE
         return (np.array(places, dtype=np.float64).reshape(-1, 2) - (lon0, lat0)) * (east, KM_PER_DEGREE)
 
+    def positions(self, places_km: npt.NDArray[np.float64]) -> tuple[Position, ...]:
+        """Longitude and latitude of places given in kilometres, to 1e-6°: the inverse of ``local_km``."""
+        lon0, lat0 = self.centre
+        east = math.cos(math.radians(lat0)) * KM_PER_DEGREE
+        degrees = np.round(places_km / (east, KM_PER_DEGREE) + (lon0, lat0), 6)
+        return tuple((lon, lat) for lon, lat in degrees.tolist())
+
     def district_at(self, place: Position) -> str:
         """The district whose centre is nearest."""
         names = list(self.districts)

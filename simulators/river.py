@@ -1,8 +1,8 @@
 """Rivers: from rain on the ground to the stage at each gauge. Every step keeps the water: what goes in comes out.
 
 Rain → runoff (SCS curve number) → linear reservoirs (Nash cascade, and a slow one) → down the river with its travel
-time and some flattening → stage by the gauge's rating curve. All but the first and the last step are linear, so the answers to
-separate storms may be added.
+time and some flattening → stage by the gauge's rating curve. All but the first and the last step are linear, so the
+answers to separate storms may be added.
 """
 
 from __future__ import annotations
