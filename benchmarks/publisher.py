@@ -1,0 +1,190 @@
+"""A fast publisher: single-reading messages at QoS 1, at a given rate or as fast as the broker takes them.
+
+As a program it prints one JSON line with what the broker acknowledged::
+
+    python -m benchmarks.publisher --port 1883 --city demo --devices 1000 --messages 100000 --rate 15000
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import select
+import socket
+import time
+from dataclasses import asdict, dataclass
+
+import mqtt5
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came of it."""
+
+    sent: int
+    acknowledged: int
+    """By the broker, with success."""
+    seconds: float
+    cpu_seconds: float
+    """Of this publisher."""
+
+    @property
+    def per_s(self) -> float:
+        """Messages acknowledged a second."""
+        return self.acknowledged / self.seconds if self.seconds else 0.0
+
+
+def publish(
+    host: str,
+    port: int,
+    *,
+    city: str,
+    devices: int,
+    messages: int,
+    property_name: str = "water_level_m",
+    rate_per_s: float | None = None,
+    window: int = 5000,
+    first: int = 0,
+    seed: int = 1,
+    device_name: str = "d{}",
+    timeout_s: float = 60.0,
+    username: str | None = None,
+    password: str | None = None,
+) -> Published:
+    """Publish ``messages`` readings, one a message, going round the devices ``d0``, ``d1``, ...
+
+    Parameters
+    ----------
+    rate_per_s : float or None
+        None: as fast as the broker takes them.
+    window : int
+        Most messages on their way without the broker's acknowledgement.
+    first : int
+        Number of the first message. Message i comes from device i % devices, and its time is i µs after the start of
+        the program's second, so that each reading is one of its kind.
+    timeout_s : float
+        Give up if the broker stays silent for so long.
+
+    Raises
+    ------
+    OSError
+        The broker can't be reached, refuses us, or falls silent.
+    """
+    rng = random.Random(seed)
+    sock = socket.create_connection((host, port), timeout=10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    name = f"publisher-{rng.getrandbits(32):08x}-{first}"
+    secret = None if password is None else password.encode()
+    sock.sendall(
+        mqtt5.ConnectPacket(name, username=username, password=secret, clean_start=True, keep_alive=600).write()
+    )
+    greeting, used = _read(sock, b"")
+    if not isinstance(greeting[0], mqtt5.ConnAckPacket) or greeting[0].reason_code != 0:
+        raise ConnectionRefusedError(f"the broker did not let us in: {greeting}")
+    window = min(window, greeting[0].receive_max)
+    sock.setblocking(False)
+    topics = [f"pantau/v1/{city}/{device_name.format(d)}".encode() for d in range(devices)]
+    heads = [len(t).to_bytes(2, "big") + t for t in topics]
+    began, cpu, start_us = time.perf_counter(), time.process_time(), int(time.time()) * 1_000_000
+    values = [f"{rng.uniform(0, 3):.3f}" for _ in range(997)]
+    sent = acknowledged = refused = packet_id = 0
+    out, rest, heard = bytearray(), used, time.monotonic()
+    while acknowledged + refused < messages:
+        due = messages if rate_per_s is None else min(messages, int((time.perf_counter() - began) * rate_per_s) + 1)
+        room = min(due - sent, window - (sent - acknowledged - refused), 1000 if len(out) < 262_144 else 0)
+        for number in range(first + sent, first + sent + room):
+            packet_id = packet_id % 65_535 + 1
+            body = (
+                heads[number % devices]
+                + packet_id.to_bytes(2, "big")
+                + (
+                    b'\0{"time": %d, "property": "%s", "value": %s}'
+                    % (start_us + number, property_name.encode(), values[number % 997].encode())
+                )
+            )
+            out += b"\x32" + _length(len(body)) + body
+        sent += max(0, room)
+        if out:
+            with contextlib.suppress(BlockingIOError):
+                del out[: sock.send(out)]
+        ready, _, _ = select.select([sock], [sock] if out else [], [], 0.001)
+        if ready:
+            data = sock.recv(262_144)
+            if not data:
+                raise ConnectionResetError(f"the broker closed the connection after {acknowledged} acknowledgements")
+            good, bad, rest = _count_pubacks(rest + data)
+            acknowledged, refused, heard = acknowledged + good, refused + bad, time.monotonic()
+        elif time.monotonic() - heard > timeout_s:
+            raise TimeoutError(f"the broker acknowledged {acknowledged} of {sent} messages, and then nothing more")
+    seconds = time.perf_counter() - began
+    sock.setblocking(True)
+    sock.sendall(mqtt5.DisconnectPacket().write())
+    sock.close()
+    return Published(sent, acknowledged, seconds, time.process_time() - cpu)
+
+
+def _read(sock: socket.socket, data: bytes) -> tuple[tuple[mqtt5.Packet, int], bytes]:
+    while True:
+        try:
+            packet, used = mqtt5.read(memoryview(data))
+            return (packet, used), data[used:]
+        except IndexError:
+            more = sock.recv(4096)
+            if not more:
+                raise ConnectionResetError("the broker closed the connection") from None
+            data += more
+
+
+def _length(n: int) -> bytes:
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7])
+
+
+def _count_pubacks(data: bytes) -> tuple[int, int, bytes]:
+    """Successful and refused acknowledgements, and the bytes of an unfinished packet."""
+    if len(data) % 4 == 0 and data[::4].count(0x40) == len(data) // 4 == data[1::4].count(2):
+        return len(data) // 4, 0, b""
+    good = bad = at = 0
+    while len(data) - at >= 2 and len(data) - at >= 2 + data[at + 1]:
+        if data[at] == 0x40:
+            # Two bytes: success. More: a reason code, of which those from 0x80 on are refusals.
+            refused = data[at + 1] > 2 and data[at + 4] >= 0x80
+            good, bad = good + (not refused), bad + refused
+        at += 2 + data[at + 1]
+    return good, bad, data[at:]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=1883)
+    parser.add_argument("--city", default="demo")
+    parser.add_argument("--property", default="water_level_m")
+    parser.add_argument("--devices", type=int, default=1000)
+    parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--rate", type=float, default=None, help="messages a second; default: as fast as it goes")
+    parser.add_argument("--window", type=int, default=5000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--username")
+    parser.add_argument("--password")
+    a = parser.parse_args()
+    result = publish(
+        a.host,
+        a.port,
+        city=a.city,
+        devices=a.devices,
+        messages=a.messages,
+        property_name=a.property,
+        rate_per_s=a.rate,
+        window=a.window,
+        first=a.first,
+        username=a.username,
+        password=a.password,
+    )
+    print(json.dumps(asdict(result) | {"per_s": round(result.per_s)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""The receiver: all brokers of a city, joined into batches of Observations.
+
+It finds the device of each message by its topic, has the payload decoded, keeps the simulated clock where there is one,
+and hands back the acknowledgements once the caller has made a batch durable.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ingest.connection import DROPPED_TOPIC, BrokerStatus, Connection
+from ingest.dead_letters import DeadLetter, Reason
+from ingest.errors import SettingsError
+from ingest.formats import pantau_json
+from ingest.packets import MALFORMED, OVERSIZE, RETAINED_BIT, USUAL_HEADS, Chunk
+from ingest.readings import Readings, RefusedError, short
+from ingest.settings import BrokerSettings, ClockSource, Limits
+from telemetry.directory import Directory
+from telemetry.observations import Observations
+
+CLOCK = "clock"
+"""The last level of the clock's topic; no device can have this name."""
+_DROPPED = DROPPED_TOPIC.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came in one ``Receiver.poll``."""
+
+    observations: Observations
+    dead_letters: list[DeadLetter]
+    clock: int | None
+    """Latest time that the broker's clock has told so far. [ns since 1970 UTC]; None with the system's clock."""
+    messages: int
+    listening_since_ns: int | None
+    """Since when all brokers are connected, in the pipeline's clock; None while one is not. [ns since 1970 UTC]"""
+    receipts: list[tuple[Connection, int, list[bytes]]] = field(repr=False)
+    """For ``Receiver.acknowledge``."""
+
+    def refused(self) -> Counter[tuple[str | None, Reason]]:
+        """(device, reason) → readings or messages refused."""
+        return Counter((letter.device, letter.reason) for letter in self.dead_letters)
+
+
+class Receiver:
+    """Receives from all brokers.
+
+    Parameters
+    ----------
+    brokers : sequence of BrokerSettings
+        With different names.
+    limits : Limits
+    city : str
+        Only topics of this city are taken.
+    clock_source : ClockSource
+
+    Notes
+    -----
+    ``poll`` and ``acknowledge`` belong to one thread; ``status`` may be called from any.
+    """
+
+    def __init__(
+        self,
+        brokers: Sequence[BrokerSettings],
+        limits: Limits | None = None,
+        *,
+        city: str,
+        clock_source: ClockSource = ClockSource.SYSTEM,
+    ) -> None:
+        if not brokers:
+            raise SettingsError("brokers must name at least one broker, got none")
+        for what in ("name", "client_id"):
+            names = Counter((getattr(b, what), b.address if what == "client_id" else "") for b in brokers)
+            twice = [name for (name, _), count in names.items() if count > 1]
+            if twice:
+                raise SettingsError(f"{what} of each broker must be different, got {twice[0]!r} twice")
+        self._limits = limits if limits is not None else Limits()
+        self._city = city
+        self._clock_source = ClockSource(clock_source)
+        self._chunks: deque[tuple[Connection, int, Chunk]] = deque()
+        self._arrived = threading.Event()
+        self._connections = [
+            Connection(b, self._limits.max_payload_bytes, self._limits.max_waiting_bytes, self._deliver)
+            for b in brokers
+        ]
+        self._directory: Directory | None = None
+        self._streams: dict[bytes, Mapping[str, int]] = {}
+        """Topic → the datastreams of its device, for topics that were seen."""
+        self._clock: int | None = None
+        self._listening: tuple[int, ...] | None = None
+        self._listening_since: int | None = None
+        self.clock_steps_back = 0
+        """Clock messages that were ignored because they told an earlier time."""
+
+    def start(self) -> None:
+        """Begin to connect to all brokers."""
+        for connection in self._connections:
+            connection.start()
+
+    def close(self) -> None:
+        """Disconnect from all brokers; they keep for us what is not acknowledged."""
+        for connection in self._connections:
+            connection.close()
+
+    def poll(self, directory: Directory, now_ns: int | None, timeout_s: float) -> Batch | None:
+        """What has come since the last call, or None if nothing came within ``timeout_s``.
+
+        Parameters
+        ----------
+        directory : Directory
+            In which the readings are looked up.
+        now_ns : int or None
+            The time by which readings are judged. [ns since 1970 UTC] With the broker's clock, clock messages move it
+            on within the batch. None: not known yet, no check of times.
+        timeout_s : float
+        """
+        chunks = self._take(timeout_s)
+        self._follow_listening(now_ns)
+        if not chunks:
+            return None
+        if directory is not self._directory:
+            self._directory = directory
+            self._streams.clear()
+        by_broker = self._clock_source is ClockSource.BROKER
+        now = self._later(now_ns) if by_broker else now_ns
+        readings = Readings(directory, self._limits)
+        messages = 0
+        decode, known, usual, size_limit = (
+            pantau_json.decode,
+            self._streams,
+            USUAL_HEADS,
+            self._limits.max_payload_bytes,
+        )
+        for connection, _, chunk in chunks:
+            number = readings.announce(connection.settings.name, chunk.topics, chunk.payloads)
+            readings.begin(now if by_broker else chunk.received_at, now)
+            extra = 0
+            for place, (topic, payload, head) in enumerate(zip(chunk.topics, chunk.payloads, chunk.heads, strict=True)):
+                readings.message = number + place
+                streams = known.get(topic)
+                if streams is not None and head in usual and len(payload) <= size_limit:
+                    decode(payload, streams, readings)
+                elif topic == _DROPPED:
+                    connection.note_dropped(payload)
+                    extra += 1
+                else:
+                    ticked = self._handle_unusual(topic, payload, head, chunk.notes.get(place), readings)
+                    if ticked is not None:
+                        now = self._tick(ticked, now)
+                        readings.begin(now, now)
+            connection.messages += len(chunk.topics) - extra
+            messages += len(chunk.topics) - extra
+        receipts = [
+            (connection, session, chunk.packet_ids) for connection, session, chunk in chunks if chunk.packet_ids
+        ]
+        if not messages and not receipts:
+            return None
+        self._follow_listening(now)
+        return Batch(
+            observations=readings.finish(),
+            dead_letters=readings.dead_letters,
+            clock=self._clock if by_broker else None,
+            messages=messages,
+            listening_since_ns=self.listening_since_ns,
+            receipts=receipts,
+        )
+
+    def acknowledge(self, batch: Batch) -> None:
+        """Tell the brokers that the messages of ``batch`` are safe; call it once they are."""
+        joined: dict[tuple[Connection, int], list[bytes]] = {}
+        for connection, session, packet_ids in batch.receipts:
+            joined.setdefault((connection, session), []).extend(packet_ids)
+        for (connection, session), packet_ids in joined.items():
+            connection.acknowledge(session, packet_ids)
+
+    def status(self) -> list[BrokerStatus]:
+        """How each broker is doing, in the order of the settings."""
+        return [connection.status() for connection in self._connections]
+
+    @property
+    def listening_since_ns(self) -> int | None:
+        """Since when all brokers are connected, in the pipeline's clock; None while one is not. [ns since 1970 UTC]
+
+        While we are deaf, silence of a device says nothing. With the broker's clock this is as of the last ``poll``,
+        and None until that clock has spoken.
+        """
+        if self._clock_source is ClockSource.BROKER:
+            return self._listening_since
+        latest = 0
+        for connection in self._connections:
+            status = connection.status()
+            if not status.connected or status.since_ns is None:
+                return None
+            latest = max(latest, status.since_ns)
+        return latest
+
+    def _deliver(self, connection: Connection, session: int, chunk: Chunk) -> None:
+        self._chunks.append((connection, session, chunk))
+        self._arrived.set()
+
+    def _take(self, timeout_s: float) -> list[tuple[Connection, int, Chunk]]:
+        """The chunks of the next batch."""
+        if not self._arrived.wait(timeout_s):
+            return []
+        if self._limits.gather_s:
+            time.sleep(self._limits.gather_s)
+        self._arrived.clear()
+        taken = []
+        messages = 0
+        while self._chunks:
+            item = self._chunks.popleft()
+            taken.append(item)
+            messages += len(item[2].topics)
+            if messages >= self._limits.max_batch_messages:
+                break
+        if self._chunks:
+            self._arrived.set()
+        for connection, _, chunk in taken:
+            connection.taken(chunk.size)
+        return taken
+
+    def _later(self, now_ns: int | None) -> int | None:
+        """The broker's clock, which a caller that remembers a later time moves on."""
+        if now_ns is not None and (self._clock is None or now_ns > self._clock):
+            self._clock = now_ns
+        return self._clock
+
+    def _tick(self, told: int, now: int | None) -> int | None:
+        if now is not None and told <= now:
+            self.clock_steps_back += told < now
+            return now
+        self._clock = told
+        return told
+
+    def _follow_listening(self, now: int | None) -> None:
+        """Note, for the broker's clock, when the last of the brokers got connected."""
+        sessions = []
+        for connection in self._connections:
+            session = connection.session
+            if not connection.status().connected:
+                self._listening = self._listening_since = None
+                return
+            sessions.append(session)
+        if self._listening != tuple(sessions) or self._listening_since is None:
+            self._listening = tuple(sessions)
+            self._listening_since = self._clock if self._clock is not None else now
+
+    def _handle_unusual(
+        self, topic: bytes, payload: bytes, head: int, note: str | None, readings: Readings
+    ) -> int | None:
+        """Whatever is not a live message of a device that was seen before; returns the time of a clock message."""
+        try:
+            streams = self._find(topic, payload, head, note)
+            if streams is None:
+                return pantau_json.decode_clock(payload)
+            pantau_json.decode(payload, streams, readings)
+        except RefusedError as refused:
+            readings.refuse(refused.reason, refused.detail)
+        return None
+
+    def _find(self, topic: bytes, payload: bytes, head: int, note: str | None) -> Mapping[str, int] | None:
+        """The datastreams of the topic's device, or None if this is the clock's topic."""
+        if head == MALFORMED:
+            raise RefusedError(Reason.MALFORMED_PACKET, note or "a packet can't be read")
+        try:
+            levels = topic.decode().split("/")
+        except UnicodeDecodeError as error:
+            raise RefusedError(Reason.WRONG_TOPIC, f"the topic is not UTF-8: {error}") from error
+        if len(levels) != 4 or levels[:2] != ["pantau", "v1"]:
+            raise RefusedError(
+                Reason.WRONG_TOPIC, f"topic must be pantau/v1/<city>/<device>, got {short(topic.decode())}"
+            )
+        _, _, city, device = levels
+        if city != self._city:
+            raise RefusedError(Reason.WRONG_CITY, f"city must be {self._city}, got {short(city)}")
+        if head == OVERSIZE:
+            raise RefusedError(Reason.PAYLOAD_TOO_LARGE, note or "payload is too large")
+        if len(payload) > self._limits.max_payload_bytes:
+            raise RefusedError(
+                Reason.PAYLOAD_TOO_LARGE,
+                f"payload must be at most {self._limits.max_payload_bytes} bytes, got {len(payload)}",
+            )
+        if device == CLOCK:
+            if self._clock_source is ClockSource.BROKER:
+                return None
+            raise RefusedError(Reason.WRONG_TOPIC, "a clock message, but the clock's source is the system")
+        if head & RETAINED_BIT:
+            raise RefusedError(
+                Reason.RETAINED, "the broker stored this message earlier: publish readings without retain"
+            )
+        assert self._directory is not None
+        streams = self._directory.index_of.get(device)
+        if streams is None:
+            raise RefusedError(Reason.UNKNOWN_DEVICE, f"device {short(device)} is not registered in {self._city}")
+        self._streams[topic] = streams
+        return streams

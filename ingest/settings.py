@@ -1,0 +1,153 @@
+"""Settings of this package: one ``BrokerSettings`` for each broker, and the ``Limits`` of what is accepted.
+
+Everything is checked on construction, before any connection; a wrong value raises ``SettingsError``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from ingest.errors import SettingsError
+
+MAX_MQTT_PACKET = 268_435_455
+"""Largest remaining length of an MQTT packet. [bytes; MQTT 5.0, 2.1.4]"""
+
+
+class ClockSource(StrEnum):
+    """Where `now` comes from."""
+
+    SYSTEM = "system"
+    """The computer's clock."""
+    BROKER = "broker"
+    """The latest message on ``pantau/v1/<city>/clock``: simulations and replays, which may run fast."""
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """How to reach one broker and what to ask it for."""
+
+    name: str
+    """Short name for logs, status and dead letters."""
+    host: str = "localhost"
+    port: int = 1883
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    ca_file: str | None = None
+    """Certificate authority (PEM) that signed the broker's certificate. None: those of the system."""
+    cert_file: str | None = None
+    """Our own certificate (PEM), where the broker wants one."""
+    key_file: str | None = None
+    topics: tuple[str, ...] = ("pantau/v1/+/+",)
+    """Topic filters that are subscribed to, at QoS 1."""
+    client_id: str = ""
+    """Names our session at the broker: it must stay the same across restarts. Default: ``pantau-<name>``."""
+    session_expiry_s: int = 86_400
+    """How long the broker keeps messages for us while we are away."""
+    receive_maximum: int = 20_000
+    """Most messages that may be on their way without our acknowledgement."""
+    keep_alive_s: int = 30
+    connect_timeout_s: float = 10.0
+    backoff_first_s: float = 0.5
+    """Upper bound of the pause before the first new attempt; doubles with each failure."""
+    backoff_max_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise SettingsError("name of a broker must not be empty")
+        if not self.client_id:
+            object.__setattr__(self, "client_id", f"pantau-{self.name}")
+        where = f'(broker "{self.name}")'
+        if not self.host:
+            raise SettingsError(f"host must not be empty {where}")
+        _whole("port", self.port, 1, 65_535, where)
+        _whole("receive_maximum", self.receive_maximum, 1, 65_535, where)
+        _whole("keep_alive_s", self.keep_alive_s, 1, 65_535, where)
+        _whole("session_expiry_s", self.session_expiry_s, 0, 2**32 - 1, where)
+        for name in ("connect_timeout_s", "backoff_first_s", "backoff_max_s"):
+            _above_zero(name, getattr(self, name), where)
+        if self.backoff_max_s < self.backoff_first_s:
+            raise SettingsError(
+                f"backoff_max_s must be at least backoff_first_s ({self.backoff_first_s}), "
+                f"got {self.backoff_max_s} {where}"
+            )
+        if self.password is not None and self.username is None:
+            raise SettingsError(f"username must be set where a password is {where}")
+        if len(self.client_id.encode()) > 65_535:
+            raise SettingsError(f"client_id must be at most 65535 bytes long {where}")
+        if isinstance(self.topics, str) or not self.topics:
+            raise SettingsError(f"topics must be a list of one or more topic filters, got {self.topics!r} {where}")
+        for topic in self.topics:
+            if (problem := _filter_problem(topic)) is not None:
+                raise SettingsError(f"topics: {topic!r} is no MQTT topic filter: {problem} {where}")
+        for name in ("ca_file", "cert_file", "key_file"):
+            path = getattr(self, name)
+            if path is not None and not self.tls:
+                raise SettingsError(f"tls must be true where {name} is set {where}")
+            if path is not None and not Path(path).is_file():
+                raise SettingsError(f"{name}: there is no file {path} {where}")
+        if self.key_file is not None and self.cert_file is None:
+            raise SettingsError(f"cert_file must be set where key_file is {where}")
+
+    @property
+    def address(self) -> str:
+        """``host:port``, for people.
+
+        Examples
+        --------
+        >>> BrokerSettings("main", "broker.example", 8883).address
+        'broker.example:8883'
+        """
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted, and how much may wait in memory."""
+
+    max_future_s: float = 300.0
+    """A reading from further ahead of `now` is refused: the device's clock is wrong."""
+    max_age_s: float = 30 * 86_400.0
+    """A reading older than this is refused. Devices that were cut off deliver late, but not that late."""
+    max_payload_bytes: int = 1024 * 1024
+    max_waiting_bytes: int = 64 * 1024 * 1024
+    """Bytes that may wait for ``Receiver.poll`` before we stop reading from that broker."""
+    max_batch_messages: int = 20_000
+    """About as many messages does one ``Receiver.poll`` give at most."""
+    gather_s: float = 0.01
+    """How long ``Receiver.poll`` waits for more after the first message: large batches cost less than small ones."""
+
+    def __post_init__(self) -> None:
+        _above_zero("max_future_s", self.max_future_s, "(limits)")
+        _above_zero("max_age_s", self.max_age_s, "(limits)")
+        _whole("max_payload_bytes", self.max_payload_bytes, 1, MAX_MQTT_PACKET, "(limits)")
+        _whole("max_waiting_bytes", self.max_waiting_bytes, 1, 2**40, "(limits)")
+        _whole("max_batch_messages", self.max_batch_messages, 1, 10_000_000, "(limits)")
+        if not 0 <= self.gather_s <= 1:
+            raise SettingsError(f"gather_s must be 0..1, got {self.gather_s} (limits)")
+
+
+def _whole(name: str, value: int, low: int, high: int, where: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise SettingsError(f"{name} must be {low}..{high}, got {value!r} {where}")
+
+
+def _above_zero(name: str, value: float, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value > 0 and math.isfinite(value)):
+        raise SettingsError(f"{name} must be a number above 0, got {value!r} {where}")
+
+
+def _filter_problem(topic: str) -> str | None:
+    if not topic:
+        return "it is empty"
+    if "\x00" in topic or len(topic.encode("utf-8", "surrogatepass")) > 65_535:
+        return "it holds a null character or is too long"
+    levels = topic.split("/")
+    if any("#" in level and level != "#" for level in levels) or "#" in levels[:-1]:
+        return "# must stand alone as the last level"
+    if any("+" in level and level != "+" for level in levels):
+        return "+ must stand alone in its level"
+    return None
