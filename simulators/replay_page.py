@@ -1,0 +1,93 @@
+"""What a replay asks of the pipeline over HTTP: status, loss accounts, alarms."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+NS_PER_S = 1_000_000_000
+
+
+class ReplayError(Exception):
+    """A replay that cannot start or go on; the message is one sentence for the person who started it."""
+
+
+class PipelinePage:
+    """The HTTP API of a running pipeline.
+
+    Parameters
+    ----------
+    url : str
+        Such as ``http://127.0.0.1:8000``.
+    timeout_s : float
+        How long one answer may take.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 20.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ReplayError(f"the page's address must start with http:// or https://, got {url!r}")
+        self.url = url.rstrip("/")
+        self._timeout_s = timeout_s
+
+    def status(self) -> dict[str, Any]:
+        """``GET /api/status``: city, clock and counts since start."""
+        found = self._get("/api/status")
+        if found is None or not {"city", "clock", "counts"} <= found.keys():
+            raise ReplayError(f"{self.url} is no page of a pipeline: it has no /api/status")
+        return found
+
+    def account(self, device: str) -> dict[str, Any]:
+        """``GET /api/account``: what became of the readings of one device; all 0 if nothing is known of it."""
+        found = self._get("/api/account", device=device)
+        return found or {"device": device, "received": 0, "duplicate": 0, "late": 0, "refused": {}, "stored": 0}
+
+    def alarms(self, start: str, end: str) -> list[dict[str, Any]]:
+        """``GET /api/alarms``: alarms that stood at some time between two RFC 3339 times."""
+        found = self._get("/api/alarms", **{"from": start, "to": end})
+        if found is None:
+            raise ReplayError(f"{self.url} has no /api/alarms")
+        alarms: list[dict[str, Any]] = found["alarms"]
+        return alarms
+
+    def _get(self, path: str, **query: str) -> dict[str, Any] | None:
+        url = self.url + path + ("?" + urlencode(query) if query else "")
+        try:
+            with urlopen(url, timeout=self._timeout_s) as answer:
+                found: dict[str, Any] = json.load(answer)
+        except HTTPError as error:
+            with error:
+                if error.code == 404:
+                    return None
+                raise ReplayError(f"{url} answers {error.code} {error.reason}") from error
+        except (URLError, OSError) as error:
+            raise ReplayError(f"cannot reach the pipeline's page {self.url}: {error}") from error
+        except ValueError as error:
+            raise ReplayError(f"{url} does not answer with JSON") from error
+        if not isinstance(found, dict):
+            raise ReplayError(f"{url} does not answer with a JSON object")
+        return found
+
+
+def rfc3339(ns: int) -> str:
+    """RFC 3339 in UTC with as many decimals as needed.
+
+    Examples
+    --------
+    >>> rfc3339(1_182_796_200_000_000_000), rfc3339(1_500_000_000)
+    ('2007-06-25T18:30:00Z', '1970-01-01T00:00:01.5Z')
+    """
+    second, rest = divmod(ns, NS_PER_S)
+    text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return text + (f".{rest:09d}".rstrip("0") if rest else "") + "Z"
+
+
+def clock_ns(text: str | None) -> int | None:
+    """The time in RFC 3339 text [ns since 1970 UTC], to the microsecond; None for none."""
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text)
+    return round(moment.replace(microsecond=0).timestamp()) * NS_PER_S + moment.microsecond * 1000

@@ -1,0 +1,269 @@
+"""What a pipeline made of a replayed recording: the loss account, the alarms, and their score against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from simulators.recording import Recording
+from simulators.replay import Sent
+from simulators.replay_page import PipelinePage, clock_ns, rfc3339
+from simulators.score import Interval, Score, merge, score
+
+SEVERITY_NAMES = {1: "waspada", 2: "siaga", 3: "awas"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of an alarm's severity."""
+
+    at: str
+    """[RFC 3339 UTC]"""
+    severity: int
+    label: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class AlarmRow:
+    """One occurrence of an alarm. Times are RFC 3339 UTC."""
+
+    kind: str
+    """level or silence"""
+    subject: str
+    """Datastream (level) or device (silence)."""
+    label: str
+    """Name of the worst level reached."""
+    max_severity: int
+    raised_at: str
+    cleared_at: str | None
+    peak: float | None
+    peak_at: str | None
+    changes: tuple[Change, ...]
+    """When it rose or fell to another severity, the raising first."""
+
+
+@dataclass(frozen=True)
+class SeverityScore:
+    """Score of the alarms that reached a severity, against the true events. None: undefined."""
+
+    severity: int
+    events: int
+    hits: int
+    misses: int
+    false_alarms: int
+    repeats: int
+    pod: float | None
+    far: float | None
+    csi: float | None
+    bias: float | None
+    lead_s: float | None
+    """Median over the hits; negative: after the event began."""
+    leads_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a replay."""
+
+    recording: str
+    city: str
+    start: str
+    end: str
+    devices: int
+    datastreams: int
+    sent: int
+    """Readings sent."""
+    received: int
+    duplicates: int
+    late: int
+    refused: dict[str, int]
+    """Reason → readings or messages."""
+    stored: int
+    unaccounted: int
+    """Sent, but neither stored nor refused nor a duplicate."""
+    elapsed_s: float
+    alarms: tuple[AlarmRow, ...]
+    scored: str | None
+    """The datastream that was scored."""
+    scores: tuple[SeverityScore, ...]
+
+    def to_json(self) -> bytes:
+        """All of it as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)
+
+    def print(self, console: Console | None = None) -> None:
+        """Tables for a person."""
+        _print(self, console or Console())
+
+
+def collect_report(page: PipelinePage, recording: Recording, sent: Sent) -> Report:
+    """Ask the pipeline what it made of the recording. Silences of devices whose recording ended are left out."""
+    received = duplicates = late = stored = 0
+    refused: dict[str, int] = {}
+    for device in recording.devices:
+        account = page.account(device.id)
+        received += account["received"]
+        duplicates += account["duplicate"]
+        late += account["late"]
+        stored += account["stored"]
+        for reason, count in account["refused"].items():
+            refused[reason] = refused.get(reason, 0) + count
+    raw = page.alarms(rfc3339(recording.start), rfc3339(sent.final_clock))
+    mine = {s.id for s in recording.datastreams} | {d.id for d in recording.devices}
+    last_of = _last_by_device(recording)
+    raw = [
+        a
+        for a in raw
+        if a["subject"] in mine
+        and not (a["kind"] == "silence" and (clock_ns(a["raised_at"]) or 0) > last_of.get(a["subject"], 0))
+    ]
+    raw.sort(key=lambda a: (clock_ns(a["raised_at"]), a["subject"]))
+    scores: tuple[SeverityScore, ...] = ()
+    if recording.truth is not None:
+        scores = score_by_severity(raw, recording, sent.final_clock)
+    return Report(
+        recording=recording.name,
+        city=recording.city,
+        start=rfc3339(recording.start),
+        end=rfc3339(recording.end),
+        devices=len(recording.devices),
+        datastreams=len(recording.datastreams),
+        sent=sent.readings,
+        received=received,
+        duplicates=duplicates,
+        late=late,
+        refused=refused,
+        stored=stored,
+        unaccounted=sent.readings - stored - duplicates - sum(refused.values()),
+        elapsed_s=round(sent.elapsed_s, 3),
+        alarms=tuple(_row(a) for a in raw),
+        scored=recording.truth.datastream if recording.truth is not None else None,
+        scores=scores,
+    )
+
+
+def score_by_severity(alarms: list[dict[str, Any]], recording: Recording, end_ns: int) -> tuple[SeverityScore, ...]:
+    """Score the level alarms of the truth's datastream, for each severity on its ladder.
+
+    ``alarms`` as from ``GET /api/alarms``; one that still stands counts until ``end_ns``.
+    """
+    truth = recording.truth
+    assert truth is not None
+    ladder = next(s.ladder for s in recording.datastreams if s.id == truth.datastream)
+    mine = [a for a in alarms if a["kind"] == "level" and a["subject"] == truth.datastream]
+    found = []
+    for severity in sorted({s.severity for s in ladder.steps}):
+        intervals = [i for a in mine if (i := _interval(a, severity, end_ns)) is not None]
+        one = score(truth.events, intervals, merge_gap_s=truth.merge_gap_s, horizon_s=truth.horizon_s)
+        found.append(_severity_score(severity, len(merge(truth.events, truth.merge_gap_s)), one))
+    return tuple(found)
+
+
+def _severity_score(severity: int, events: int, s: Score) -> SeverityScore:
+    return SeverityScore(
+        severity, events, s.hits, s.misses, s.false_alarms, s.repeats, s.pod, s.far, s.csi, s.bias, s.lead_s, s.leads_s
+    )
+
+
+def _interval(alarm: dict[str, Any], severity: int, end_ns: int) -> Interval | None:
+    """From the moment at which an alarm reached a severity until it last left it; None if it never did."""
+    start: int | None = None
+    end: int | None = None
+    for change in alarm["transitions"]:
+        at = clock_ns(change["at"])
+        assert at is not None
+        if change["severity"] >= severity:
+            start = at if start is None else start
+            end = None
+        elif start is not None and end is None:
+            end = at
+    if start is None:
+        return None
+    return Interval(start, max(start, end if end is not None else end_ns))
+
+
+def _last_by_device(recording: Recording) -> dict[str, int]:
+    last: dict[str, int] = {}
+    for i, stream in enumerate(recording.datastreams):
+        at = recording.observed_at[recording.datastream == i]
+        if at.size:
+            last[stream.device] = max(last.get(stream.device, 0), int(at[-1]))
+    return last
+
+
+def _row(alarm: dict[str, Any]) -> AlarmRow:
+    changes: list[Change] = []
+    for t in alarm["transitions"]:
+        if not changes or changes[-1].severity != t["severity"]:
+            changes.append(Change(t["at"], t["severity"], t["label"], t["value"]))
+    worst = max(changes, key=lambda c: c.severity, default=None)
+    return AlarmRow(
+        kind=alarm["kind"],
+        subject=alarm["subject"],
+        label=worst.label if worst is not None and worst.label else alarm["label"],
+        max_severity=alarm["max_severity"],
+        raised_at=alarm["raised_at"],
+        cleared_at=alarm["cleared_at"],
+        peak=alarm["peak"],
+        peak_at=alarm["peak_at"],
+        changes=tuple(changes),
+    )
+
+
+def _print(report: Report, console: Console) -> None:
+    console.print(f"[bold]{report.recording}[/bold], {report.start} to {report.end}")
+    account = Table(title="Readings", show_header=False)
+    account.add_column(justify="left")
+    account.add_column(justify="right")
+    for name, value in (
+        ("sent", report.sent),
+        ("received", report.received),
+        ("stored", report.stored),
+        ("of these late", report.late),
+        ("duplicates", report.duplicates),
+        *((f"refused: {reason}", n) for reason, n in sorted(report.refused.items())),
+        ("unaccounted for", report.unaccounted),
+    ):
+        account.add_row(name, f"{value:,}")
+    console.print(account)
+    alarms = Table(title=f"Alarms: {len(report.alarms)}")
+    for title in ("Subject", "Worst", "From (UTC)", "To (UTC)", "Peak", "at", "Steps"):
+        alarms.add_column(title)
+    for a in report.alarms:
+        alarms.add_row(
+            a.subject,
+            "silence" if a.kind == "silence" else f"{SEVERITY_NAMES.get(a.max_severity, '?')} ({a.label})",
+            a.raised_at,
+            a.cleared_at or "stands",
+            "" if a.peak is None else f"{a.peak:g}",
+            "" if a.kind == "silence" else a.peak_at or "",
+            "" if a.kind == "silence" else "  ".join(f"{c.at[5:16]} {c.label or c.severity}" for c in a.changes),
+        )
+    console.print(alarms)
+    if report.scores:
+        table = Table(title=f"Score of {report.scored}")
+        for title in (
+            "Alarms from",
+            "Events",
+            "Hits",
+            "Misses",
+            "False",
+            "Repeats",
+            "POD",
+            "FAR",
+            "CSI",
+            "Bias",
+            "Lead",
+        ):
+            table.add_column(title, justify="right")
+        for s in report.scores:
+            ratios = ["undefined" if r is None else f"{r:.2f}" for r in (s.pod, s.far, s.csi, s.bias)]
+            lead = "undefined" if s.lead_s is None else f"{s.lead_s / 60:.0f} min"
+            counts = [str(n) for n in (s.events, s.hits, s.misses, s.false_alarms, s.repeats)]
+            table.add_row(SEVERITY_NAMES[s.severity], *counts, *ratios, lead)
+        console.print(table)
