@@ -108,7 +108,7 @@ class InfluxStore:
                 bad += [(line.encode(), why) for line in part.to_list()]
                 continue
             half = len(part) // 2
-            for piece in (part.slice(half), part.slice(0, half)):
+            for piece in (part.slice(0, half), part.slice(half)):
                 requests += 1
                 answer = self._send(joined(piece))
                 if answer is not None:
