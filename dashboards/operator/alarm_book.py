@@ -1,0 +1,250 @@
+"""Alarms put together from their transitions: open ones, and a bounded history of closed ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from telemetry.alarms import AlarmKind, AlarmState, Severity
+from telemetry.directory import Directory
+from telemetry.observations import NS_PER_S
+from telemetry.properties import PROPERTIES, Domain
+from telemetry.results import Transitions
+
+KEPT_CLOSED = 2000
+"""Closed alarms that stay in memory."""
+KEPT_TRANSITIONS = 500
+"""Of one alarm; the first and the latest ones are kept."""
+
+
+def rfc3339(ns: int) -> str:
+    """A time as RFC 3339 in UTC, with as many decimals as it needs, at most six.
+
+    Examples
+    --------
+    >>> rfc3339(1_700_000_000_000_000_000), rfc3339(1_700_000_000_250_000_000)
+    ('2023-11-14T22:13:20Z', '2023-11-14T22:13:20.25Z')
+    """
+    second, rest = divmod(ns, NS_PER_S)
+    text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return text + (f".{rest // 1000:06d}".rstrip("0") if rest >= 1000 else "") + "Z"
+
+
+@dataclass(slots=True)
+class Change:
+    """One transition of an alarm."""
+
+    at: int
+    severity: int
+    state: int
+    value: float
+    threshold: float
+    label: str
+
+
+@dataclass(slots=True)
+class Alarm:
+    """One occurrence of an alarm."""
+
+    kind: int
+    subject: int
+    raised_at: int
+    domain: Domain
+    state: int = 0
+    severity: int = 0
+    max_severity: int = 0
+    label: str = ""
+    max_label: str = ""
+    """Name of the worst level reached."""
+    value: float = np.nan
+    threshold: float = np.nan
+    peak: float = np.nan
+    peak_at: int = 0
+    cleared_at: int | None = None
+    """When the condition ended; an alarm may stay open after that until somebody acknowledges it."""
+    directory_version: int = 0
+    acknowledged_by: str = ""
+    comment: str = ""
+    restored: bool = False
+    """Known from after a restart: the first entry of ``changes`` is how it stood then."""
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """What names the alarm."""
+        return self.kind, self.subject, self.raised_at
+
+    def ident(self, directory: Directory) -> str:
+        """The alarm's name outside: "<kind>:<subject id>:<raised_at ns>"."""
+        subjects = directory.datastreams if self.kind == AlarmKind.LEVEL else directory.devices
+        return f"{AlarmKind(self.kind).name.lower()}:{subjects[self.subject].id}:{self.raised_at}"
+
+    def as_dict(self, directory: Directory) -> dict[str, object]:
+        """The alarm as the API tells it; NaN becomes null in JSON."""
+        level = self.kind == AlarmKind.LEVEL
+        stream = directory.datastreams[self.subject] if level else None
+        device = directory.devices[self.subject] if stream is None else None
+        return {
+            "id": self.ident(directory),
+            "kind": AlarmKind(self.kind).name.lower(),
+            "subject": stream.id if stream else directory.devices[self.subject].id,
+            "site": stream.site if stream else device.site if device else "",
+            "device": stream.device if stream else device.id if device else "",
+            "property": stream.property if stream else None,
+            "domain": self.domain.value,
+            "raised_at": rfc3339(self.raised_at),
+            "cleared_at": None if self.cleared_at is None else rfc3339(self.cleared_at),
+            "state": AlarmState(self.state).name.lower(),
+            "severity": self.severity,
+            "max_severity": self.max_severity,
+            "label": self.label,
+            "max_label": self.max_label,
+            "value": self.value,
+            "threshold": self.threshold,
+            "peak": self.peak,
+            "peak_at": rfc3339(self.peak_at),
+            "directory_version": self.directory_version,
+            "acknowledged_by": self.acknowledged_by,
+            "comment": self.comment,
+            "transitions": [
+                {
+                    "at": rfc3339(c.at),
+                    "severity": c.severity,
+                    "state": AlarmState(c.state).name.lower(),
+                    "value": c.value,
+                    "threshold": c.threshold,
+                    "label": c.label,
+                }
+                for c in self.changes
+            ],
+        }
+
+
+def level_name(directory: Directory, subject: int, severity: int, threshold: float) -> str:
+    """What the reached level is called at this datastream; "" if its ladder has no such step (any more)."""
+    steps = directory.datastreams[subject].ladder.steps
+    for step in steps:
+        if step.value == threshold:
+            return step.label
+    return next((s.label for s in reversed(steps) if s.severity == severity), "")
+
+
+class AlarmBook:
+    """Alarms by what names them. The loop here is over transitions, which are few."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[int, int, int], Alarm] = {}
+        self.closed: dict[tuple[int, int, int], Alarm] = {}
+        """Oldest first, at most KEPT_CLOSED."""
+
+    def restore(self, directory: Directory, open_alarms: Transitions) -> None:
+        """Take alarms as they stand after a restart: one row each, of which only the state is sure, not its time."""
+        for alarm in self.take(directory, open_alarms):
+            alarm.restored = True
+            if alarm.cleared_at is not None:
+                alarm.cleared_at = max(alarm.raised_at, alarm.peak_at)  # the last that is known of the condition
+            # The peak still says which level was reached.
+            if alarm.kind == AlarmKind.LEVEL:
+                ladder = directory.datastreams[alarm.subject].ladder
+                for step in ladder.steps:
+                    if (alarm.peak - step.value) * ladder.direction >= 0 and step.severity > alarm.max_severity:
+                        alarm.max_severity, alarm.max_label = step.severity, step.label
+
+    def complete(self, history: AlarmBook) -> None:
+        """Add what a history knows: other alarms, and earlier transitions of these."""
+        for key, old in (history.closed | history.open).items():
+            mine = self.open.get(key) or self.closed.get(key)
+            if mine is None:
+                (self.closed if old.state == AlarmState.NORMAL else self.open)[key] = old
+                continue
+            known = mine.changes[1:] if mine.restored else mine.changes
+            earlier = [c for c in old.changes if not known or c.at < known[0].at]
+            if not earlier:
+                continue
+            whole = replace(old if not known else mine, changes=earlier + known)
+            whole.state, whole.severity = mine.state, mine.severity
+            whole.acknowledged_by, whole.comment = mine.acknowledged_by, mine.comment
+            whole.max_severity, whole.max_label = max(
+                (old.max_severity, old.max_label), (mine.max_severity, mine.max_label)
+            )
+            (self.open if key in self.open else self.closed)[key] = whole
+
+    def take(self, directory: Directory, transitions: Transitions) -> list[Alarm]:
+        """Apply transitions in order; returns the alarms they touched. A repeated transition changes nothing."""
+        touched: dict[tuple[int, int, int], Alarm] = {}
+        for row in zip(
+            transitions.kind.tolist(),
+            transitions.subject.tolist(),
+            transitions.raised_at.tolist(),
+            transitions.at.tolist(),
+            transitions.state.tolist(),
+            transitions.severity.tolist(),
+            transitions.value.tolist(),
+            transitions.threshold.tolist(),
+            transitions.peak.tolist(),
+            transitions.peak_at.tolist(),
+            transitions.directory_version.tolist(),
+            strict=True,
+        ):
+            kind, subject, raised_at, at, state, severity, value, threshold, peak, peak_at, version = row
+            key = (kind, subject, raised_at)
+            alarm = self.open.get(key) or self.closed.get(key)
+            if alarm is None:
+                alarm = Alarm(kind, subject, raised_at, domain=_domain(directory, kind, subject))
+            if any((c.at, c.state, c.severity) == (at, state, severity) for c in alarm.changes):
+                continue
+            _apply(directory, alarm, Change(at, severity, state, value, threshold, ""))
+            if peak == peak:
+                alarm.peak, alarm.peak_at = peak, peak_at
+            alarm.directory_version = version
+            self.open.pop(key, None)
+            self.closed.pop(key, None)
+            if state == AlarmState.NORMAL:
+                self.closed[key] = alarm
+                while len(self.closed) > KEPT_CLOSED:
+                    del self.closed[next(iter(self.closed))]
+            else:
+                self.open[key] = alarm
+            touched[key] = alarm
+        return list(touched.values())
+
+    def find(self, directory: Directory, ident: str) -> Alarm | None:
+        """The open alarm with this outer name."""
+        return next((a for a in self.open.values() if a.ident(directory) == ident), None)
+
+    def counts(self) -> dict[str, int]:
+        """How many alarms are open: events by severity, those that returned, and jobs (silence, devices)."""
+        found = {"awas": 0, "siaga": 0, "waspada": 0, "returned": 0, "jobs": 0, "unacknowledged": 0}
+        for alarm in self.open.values():
+            if alarm.domain == Domain.DEVICE:
+                found["jobs"] += 1
+                continue
+            found[Severity(alarm.severity).name.lower() if alarm.severity else "returned"] += 1
+            found["unacknowledged"] += alarm.state == AlarmState.UNACKNOWLEDGED
+        return found
+
+
+def _domain(directory: Directory, kind: int, subject: int) -> Domain:
+    if kind == AlarmKind.SILENCE:
+        return Domain.DEVICE
+    return PROPERTIES[directory.datastreams[subject].property].domain
+
+
+def _apply(directory: Directory, alarm: Alarm, change: Change) -> None:
+    if change.severity and alarm.kind == AlarmKind.LEVEL:
+        change.label = level_name(directory, alarm.subject, change.severity, change.threshold)
+    alarm.changes.append(change)
+    if len(alarm.changes) > KEPT_TRANSITIONS:
+        del alarm.changes[1]
+    if change.state == AlarmState.UNACKNOWLEDGED:
+        alarm.acknowledged_by = alarm.comment = ""
+    alarm.state, alarm.severity = change.state, change.severity
+    if change.severity:
+        alarm.cleared_at = None
+        alarm.label, alarm.value, alarm.threshold = change.label, change.value, change.threshold
+        if change.severity >= alarm.max_severity:
+            alarm.max_severity, alarm.max_label = change.severity, change.label
+    elif alarm.cleared_at is None:
+        alarm.cleared_at = change.at

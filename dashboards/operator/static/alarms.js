@@ -1,0 +1,213 @@
+// The alarm list in order of urgency, and the dialog in which an alarm is acknowledged.
+
+import { html, useEffect, useRef, useState } from "./vendor/htm/preact.js";
+import { t } from "../web/language.js";
+import { aboutText, label, momentText, signed, spanText, unit, valueText } from "./format.js";
+import { changed, model, now } from "./model.js";
+import { DomainIcon, NAMES, SeverityIcon, SilenceIcon } from "./shapes.js";
+
+const FEW_JOBS = 6;
+const ASKED_FOR_MS = 10000;
+
+function trendText(alarm) {
+  const trend = model.trends.get(alarm.id);
+  if (!trend || !alarm.stream) return null;
+  const { about } = alarm.stream;
+  const steady = trend.low_per_h * trend.high_per_h <= 0;
+  const arrow = steady ? "→" : trend.per_h > 0 ? "↑" : "↓";
+  const text = steady
+    ? t("alarms.steady")
+    : t("alarms.perhour", { value: signed(trend.per_h, about.decimals), unit: unit(about) });
+  const worse = !steady && trend.per_h * alarm.stream.direction > 0;
+  return { arrow, text, worse };
+}
+
+function nextText(alarm) {
+  const next = model.trends.get(alarm.id)?.next;
+  if (!next || alarm.severity === 0) return null;
+  const level = next.label || t(`severity.${next.severity}`);
+  if (next.latest_s < 60) return t("alarms.next.now", { level });
+  if (next.latest_s > 3 * 3600) return t("alarms.next.soonest", { level, from: aboutText(next.soonest_s) });
+  const [from, to] = [aboutText(next.soonest_s), aboutText(next.latest_s)];
+  if (from === to) return t("alarms.next.soonest", { level, from });
+  return t("alarms.next", { level, from, to });
+}
+
+function AcknowledgeButton({ alarm, onAcknowledge }) {
+  if (alarm.state === "acknowledged") {
+    const text = alarm.acknowledged_by
+      ? t("alarms.acknowledged.by", { who: alarm.acknowledged_by })
+      : t("alarms.acknowledged");
+    return html`<span class="acknowledged" title=${alarm.comment}>✓ ${text}${alarm.comment && html`<em>${alarm.comment}</em>`}</span>`;
+  }
+  const sending = alarm.asked && performance.now() - alarm.asked < ASKED_FOR_MS;
+  return html`
+    <button class="button acknowledge" disabled=${sending} onClick=${() => onAcknowledge(alarm.id)}>
+      ${t(sending ? "alarms.sending" : "alarms.acknowledge")}
+    </button>
+  `;
+}
+
+function Event({ alarm, selected, onPick, onAcknowledge }) {
+  const site = model.siteById.get(alarm.site);
+  const { about, index } = alarm.stream;
+  const over = alarm.severity === 0;
+  const severity = over ? alarm.max_severity : alarm.severity;
+  const at = now();
+  const trend = over ? null : trendText(alarm);
+  const next = nextText(alarm);
+  const doubtful = [3, 4].includes(model.flag[index]);
+  const level = alarm.label || alarm.max_label;
+  return html`
+    <li class=${`alarm ${over ? "over" : NAMES[severity]} ${alarm.state} ${selected === alarm.site ? "selected" : ""}`} data-alarm=${alarm.id}>
+      <div class="badge"><${SeverityIcon} severity=${severity} size=${26} /><span>${t(`severity.${severity}`)}</span></div>
+      <div class="what">
+        <button class="site" onClick=${() => onPick(alarm.site)}>${site?.name ?? alarm.site}</button>
+        <span class="about"><${DomainIcon} domain=${alarm.domain} /> ${label(about)}${level ? ` · ${level}` : ""}${site?.district ? ` · ${site.district}` : ""}</span>
+      </div>
+      <div class="figures">
+        <span class="value">${valueText(model.value[index] ?? alarm.value, about)}</span>
+        <span class="limit">${doubtful ? html`<b class="doubt">${t("alarms.doubt")}</b>` : t("alarms.limit", { value: valueText(alarm.threshold, about) })}</span>
+      </div>
+      <div class="time">
+        <span class="since">${over ? t("alarms.cleared", { time: momentText(alarm.clearedMs ?? alarm.raisedMs, at) }) : t("alarms.since", { time: momentText(alarm.raisedMs, at) })}</span>
+        <span class="age">${spanText(at - (over ? (alarm.clearedMs ?? alarm.raisedMs) : alarm.raisedMs))}</span>
+      </div>
+      <${AcknowledgeButton} alarm=${alarm} onAcknowledge=${onAcknowledge} />
+      ${(trend || next || over) &&
+      html`<div class="outlook">
+        ${trend && html`<span class=${`trend ${trend.worse ? "worse" : ""}`}><b>${trend.arrow}</b> ${trend.text}</span>`}
+        ${next && html`<strong class="next">${next}</strong>`}
+        ${over && html`<span>${t("alarms.peak", { value: valueText(alarm.peak, about) })}</span>`}
+      </div>`}
+    </li>
+  `;
+}
+
+function Job({ alarm, selected, onPick, onAcknowledge }) {
+  const site = model.siteById.get(alarm.site);
+  const at = now();
+  const over = alarm.severity === 0;
+  let text;
+  if (over) {
+    text = t("alarms.cleared", { time: momentText(alarm.clearedMs ?? alarm.raisedMs, at) });
+  } else if (alarm.kind === "silence") {
+    // The alarm says how long the device had been silent when it was raised.
+    const last = Date.parse(alarm.transitions.at(-1).at) - (alarm.transitions.at(-1).value ?? 0) * 1000;
+    text = `${t("alarms.silent", { span: spanText(at - last) })} · ${t("alarms.last", { time: momentText(last, at) })}`;
+  } else {
+    const { about, index } = alarm.stream;
+    text = `${label(about)} ${valueText(model.value[index] ?? alarm.value, about)} · ${t("alarms.limit", { value: valueText(alarm.threshold, about) })}`;
+  }
+  return html`
+    <li class=${`job ${over ? "over" : ""} ${alarm.state} ${selected === alarm.site ? "selected" : ""}`} data-alarm=${alarm.id}>
+      ${alarm.kind === "silence" ? html`<${SilenceIcon} size=${20} />` : html`<${SeverityIcon} severity=${alarm.severity || alarm.max_severity} size=${18} />`}
+      <div class="what">
+        <button class="site" onClick=${() => onPick(alarm.site)}>${site?.name ?? alarm.site}</button>
+        <span class="about">${alarm.device}</span>
+      </div>
+      <span class="text">${text}</span>
+      <${AcknowledgeButton} alarm=${alarm} onAcknowledge=${onAcknowledge} />
+    </li>
+  `;
+}
+
+export function AlarmList({ alarms, selected, onPick, onAcknowledge }) {
+  const [all, setAll] = useState(false);
+  const { events, returned, jobs } = alarms;
+  const part = { selected, onPick, onAcknowledge };
+  const shown = all ? jobs : jobs.slice(0, FEW_JOBS);
+  return html`
+    <section class="alarms" aria-label=${t("alarms.title")} tabindex="-1">
+      ${events.length === 0 &&
+      html`<div class="none"><strong>${t("alarms.none")}</strong><span>${t("alarms.none.more", { sites: model.city.sites.length })}</span></div>`}
+      <ol class="events">${events.map((a) => html`<${Event} key=${a.id} alarm=${a} ...${part} />`)}</ol>
+      ${returned.length > 0 &&
+      html`<h2>${t("alarms.returned")} <b>${returned.length}</b></h2>
+        <ol class="events">${returned.map((a) => html`<${Event} key=${a.id} alarm=${a} ...${part} />`)}</ol>`}
+      <h2 title=${t("alarms.jobs.about")}>${t("alarms.jobs")} <b>${jobs.length || ""}</b></h2>
+      ${jobs.length === 0
+        ? html`<p class="quiet">${t("alarms.jobs.none")}</p>`
+        : html`<ol class="jobs">${shown.map((a) => html`<${Job} key=${a.id} alarm=${a} ...${part} />`)}</ol>`}
+      ${jobs.length > shown.length &&
+      html`<button class="button more" onClick=${() => setAll(true)}>${t("alarms.jobs.all", { n: jobs.length })}</button>`}
+    </section>
+  `;
+}
+
+const remembered = () => {
+  try {
+    return localStorage.getItem("pantau.operator") ?? "";
+  } catch {
+    return "";
+  }
+};
+
+export function AcknowledgeDialog({ id, onClose }) {
+  const dialog = useRef(null);
+  const first = useRef(null);
+  const [by, setBy] = useState(remembered);
+  const [comment, setComment] = useState("");
+  const [failed, setFailed] = useState("");
+  const [sending, setSending] = useState(false);
+  const alarm = model.alarms.get(id);
+  useEffect(() => {
+    const before = document.activeElement;
+    dialog.current.showModal();
+    first.current.focus();
+    return () => before?.focus?.();
+  }, []);
+  const send = async (e) => {
+    e.preventDefault();
+    setSending(true);
+    try {
+      const answer = await fetch("/api/alarms/acknowledge", {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-Pantau": "1" },
+        body: JSON.stringify({ id, by: by.trim(), comment: comment.trim() }),
+        signal: AbortSignal.timeout(8000),
+      });
+      if (!answer.ok) {
+        const { detail } = await answer.json().catch(() => ({}));
+        throw new Error(detail ?? String(answer.status));
+      }
+      try {
+        localStorage.setItem("pantau.operator", by.trim());
+      } catch {
+        // not remembered then
+      }
+      const open = model.alarms.get(id);
+      if (open) open.asked = performance.now();
+      changed("alarms");
+      onClose();
+    } catch (error) {
+      const unreachable = error instanceof TypeError || error.name === "TimeoutError";
+      setFailed(t("ack.failed", { reason: unreachable ? t("ack.unreachable") : error.message }));
+      setSending(false);
+    }
+  };
+  const site = model.siteById.get(alarm?.site);
+  return html`
+    <dialog ref=${dialog} class="ask" aria-labelledby="ask-title" onClose=${onClose}>
+      <form onSubmit=${send}>
+        <h2 id="ask-title">${t("ack.title")}</h2>
+        <p class="ask-what">
+          ${alarm?.kind === "level" && html`<${SeverityIcon} severity=${alarm.severity || alarm.max_severity} size=${22} /> `}
+          <strong>${site?.name ?? ""}</strong>
+          <span>${alarm?.stream ? ` ${label(alarm.stream.about)} · ${alarm.label || alarm.max_label}` : ` ${alarm?.device ?? ""}`}</span>
+        </p>
+        <label>${t("ack.who")}
+          <input class="field" name="by" required maxlength="100" autocomplete="name" ref=${by ? null : first} value=${by} onInput=${(e) => setBy(e.target.value)} />
+        </label>
+        <label>${t("ack.comment")}
+          <input class="field" name="comment" maxlength="1000" autocomplete="off" value=${comment} onInput=${(e) => setComment(e.target.value)} />
+        </label>
+        ${failed && html`<p class="failed" role="alert">${failed}</p>`}
+        <div class="ask-do">
+          <button type="button" class="button" onClick=${() => dialog.current.close()}>${t("ack.cancel")}</button>
+          <button class="button main" disabled=${sending || !by.trim()} ref=${by ? first : null}>${t("ack.do")}</button>
+        </div>
+      </form>
+    </dialog>
+  `;
+}

@@ -1,0 +1,61 @@
+// What is wrong with the system itself, said plainly; and its figures in one quiet line.
+
+import { html } from "./vendor/htm/preact.js";
+import { number, t } from "../web/language.js";
+import { momentText, spanText } from "./format.js";
+import { model, now } from "./model.js";
+
+const STILL_S = 10;
+const QUIET_S = 180;
+
+function troubles() {
+  const found = [];
+  const { clock, health } = model;
+  const still = clock ? clock.still_s + (performance.now() - model.clockAt) / 1000 : 0;
+  if (clock && clock.now_ms > 0 && still > STILL_S) found.push(t("trouble.clock", { age: spanText(still * 1000) }));
+  for (const b of health?.brokers ?? []) {
+    if (!b.connected) found.push(t("trouble.broker", { name: b.name, time: momentText(Date.parse(b.since), now()) }));
+  }
+  if (health?.store && !health.store.ok) found.push(t("trouble.store", { backlog: number(health.store.backlog_rows) }));
+  const age = health?.last_reading_age_s;
+  if (age !== null && age !== undefined) {
+    const quiet = age + (performance.now() - model.healthAt) / 1000;
+    if (quiet > QUIET_S) found.push(t("trouble.quiet", { age: spanText(quiet * 1000) }));
+  }
+  return found;
+}
+
+export function Troubles() {
+  if (model.connection === "lost") {
+    const age = performance.now() - model.heardAt;
+    return html`<div class="trouble gone" role="alert">
+      <strong>${t("trouble.lost")}</strong> <span>${t("trouble.lost.more", { age: spanText(age) })}</span>
+    </div>`;
+  }
+  const found = troubles();
+  return found.length > 0 && html`<ul class="trouble" role="alert">${found.map((text) => html`<li key=${text}>${text}</li>`)}</ul>`;
+}
+
+export function HealthStrip() {
+  const h = model.health;
+  if (!h) return html`<footer class="health"></footer>`;
+  const parts = [];
+  for (const b of h.brokers) {
+    parts.push([t(b.connected ? "health.broker.on" : "health.broker.off", { name: b.name }), b.connected ? "on" : "off", b.last_error]);
+    if (b.dropped) parts.push([t("health.broker.dropped", { name: b.name, n: number(b.dropped) }), "off", ""]);
+  }
+  parts.push([t("health.messages", { n: number(h.messages_per_s, h.messages_per_s < 10 ? 1 : 0) }), "", ""]);
+  if (h.latency_s !== null) parts.push([t("health.latency", { n: number(h.latency_s, h.latency_s < 10 ? 1 : 0) }), "", ""]);
+  parts.push([t("health.refused", { n: number(h.refused_today) }), "", ""]);
+  parts.push([t("health.duplicates", { n: number(h.duplicates) }), "", ""]);
+  parts.push([t("health.late", { n: number(h.late) }), "", ""]);
+  if (h.store) {
+    parts.push([`${h.store.kind}: ${t(h.store.ok ? "health.store.on" : "health.store.off")}`, h.store.ok ? "on" : "off", h.store.last_error]);
+    parts.push([t("health.backlog", { n: number(h.store.backlog_rows) }), "", ""]);
+  }
+  return html`
+    <footer class="health" aria-label=${t("health.label")}>
+      ${parts.map(([text, state, more]) => html`<span class=${state} title=${more}>${state === "on" ? "● " : state === "off" ? "✕ " : ""}${text}</span>`)}
+    </footer>
+  `;
+}

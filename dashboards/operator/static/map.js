@@ -1,0 +1,433 @@
+// The map: a base map of our own (no tiles), and all sites on one canvas. Grey is normal.
+
+import * as L from "./vendor/leaflet/leaflet.js";
+import { t } from "../web/language.js";
+import { valueText } from "./format.js";
+import { model, onChange } from "./model.js";
+import { DOMAIN_PATH, NAMES, SEVERITY_PATH } from "./shapes.js";
+
+const DOMAIN = Object.fromEntries(Object.entries(DOMAIN_PATH).map(([k, v]) => [k, new Path2D(v)]));
+const SEVERITY = Object.fromEntries(Object.entries(SEVERITY_PATH).map(([k, v]) => [k, new Path2D(v)]));
+const RADIUS = { 1: 11, 2: 13, 3: 15 };
+const NORMAL_RADIUS = 4.5;
+const MAX_LABELS = 40;
+const PULSE_MS = 2400;
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** All sites on one canvas, and the pulse of unacknowledged alarms on a second one above it. */
+const SiteLayer = L.Layer.extend({
+  initialize(onPick) {
+    this.onPick = onPick;
+    this.selected = null;
+  },
+
+  onAdd(map) {
+    this.still = L.DomUtil.create("canvas", "site-canvas", map.getPane("overlayPane"));
+    this.pulse = L.DomUtil.create("canvas", "site-canvas", map.getPane("overlayPane"));
+    map.on("move zoom viewreset resize", this.draw, this);
+    map.on("click", (e) => {
+      const site = this.at(e.containerPoint);
+      if (site) this.onPick(site.id);
+    });
+    map.on("mousemove", (e) => this.hover(e.containerPoint));
+    map.on("mouseout", () => this.hover(null));
+    this.tip = L.DomUtil.create("div", "map-tip", map.getContainer());
+    this.readColours();
+    this.draw();
+    const tick = (at) => {
+      this.frame = requestAnimationFrame(tick);
+      if (at - (this.pulsedAt ?? 0) < 45) return;
+      this.pulsedAt = at;
+      this.drawPulse(at);
+    };
+    this.frame = requestAnimationFrame(tick);
+  },
+
+  readColours() {
+    const style = getComputedStyle(document.documentElement);
+    const of = (name) => style.getPropertyValue(`--${name}`).trim();
+    this.colour = {};
+    for (const name of Object.values(NAMES)) {
+      this.colour[name] = of(name);
+      this.colour[`${name}-ink`] = of(`${name}-ink`);
+    }
+    for (const name of ["faint", "muted", "silence", "edge", "text", "surface", "focus"]) this.colour[name] = of(name);
+    this.font = getComputedStyle(document.body).fontFamily;
+  },
+
+  place(canvas) {
+    const map = this._map;
+    const size = map.getSize();
+    const ratio = devicePixelRatio || 1;
+    L.DomUtil.setPosition(canvas, map.containerPointToLayerPoint([0, 0]));
+    if (canvas.width !== Math.round(size.x * ratio) || canvas.height !== Math.round(size.y * ratio)) {
+      canvas.width = Math.round(size.x * ratio);
+      canvas.height = Math.round(size.y * ratio);
+      canvas.style.width = `${size.x}px`;
+      canvas.style.height = `${size.y}px`;
+    }
+    const pen = canvas.getContext("2d");
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.clearRect(0, 0, size.x, size.y);
+    return { pen, size };
+  },
+
+  draw() {
+    if (!this._map || !model.city) return;
+    const { pen, size } = this.place(this.still);
+    this.place(this.pulse);
+    const map = this._map;
+    const shape = (path, x, y, r) => {
+      pen.save();
+      pen.translate(x, y);
+      pen.scale(r, r);
+      pen.fill(path);
+      pen.restore();
+    };
+    this.drawn = [];
+    const loud = [];
+    const scale = Math.max(0.75, Math.min(1.5, 1 + (map.getZoom() - 12) * 0.15));
+    const many = model.city.sites.length > 2000 ? 0.7 : 1;
+    for (const site of model.city.sites) {
+      const p = map.latLngToContainerPoint([site.latitude, site.longitude]);
+      if (p.x < -20 || p.y < -20 || p.x > size.x + 20 || p.y > size.y + 20) continue;
+      const state = model.siteStates.get(site.id);
+      const mark = { site, x: p.x, y: p.y, state };
+      this.drawn.push(mark);
+      if (state?.severity || state?.silent) {
+        loud.push(mark);
+        continue;
+      }
+      pen.fillStyle = this.colour.faint;
+      shape(DOMAIN[site.domain], p.x, p.y, NORMAL_RADIUS * scale * many);
+    }
+    loud.sort((a, b) => (a.state.severity || 0) - (b.state.severity || 0));
+    for (const { site, x, y, state } of loud) {
+      if (!state.severity) {
+        pen.lineWidth = 1.8;
+        pen.strokeStyle = this.colour.silence;
+        pen.setLineDash([4, 3]);
+        pen.beginPath();
+        pen.arc(x, y, 6.5, 0, 7);
+        pen.stroke();
+        pen.setLineDash([]);
+        pen.beginPath();
+        pen.moveTo(x - 7, y + 7);
+        pen.lineTo(x + 7, y - 7);
+        pen.stroke();
+        continue;
+      }
+      const r = RADIUS[state.severity] * scale;
+      const name = NAMES[state.severity];
+      pen.save();
+      pen.translate(x, y);
+      pen.scale(r, r);
+      pen.lineJoin = "round";
+      pen.lineWidth = 4 / r;
+      pen.strokeStyle = this.colour.edge;
+      pen.stroke(SEVERITY[state.severity]);
+      pen.fillStyle = this.colour[name];
+      pen.fill(SEVERITY[state.severity]);
+      pen.restore();
+      pen.fillStyle = this.colour[`${name}-ink`];
+      shape(DOMAIN[state.domain || site.domain], x, y + (state.severity === 1 ? r * 0.2 : 0), r * 0.42);
+    }
+    const chosen = this.drawn.find((m) => m.site.id === this.selected);
+    if (chosen) {
+      pen.lineWidth = 2.5;
+      pen.strokeStyle = this.colour.text;
+      pen.beginPath();
+      pen.arc(chosen.x, chosen.y, chosen.state?.severity ? RADIUS[chosen.state.severity] * scale + 7 : 11, 0, 7);
+      pen.stroke();
+    }
+    this.loud = loud.filter((m) => m.state.unacknowledged);
+    this.drawLabels(pen, loud, scale, size);
+  },
+
+  /** Names and values beside the most urgent sites, as far as there is room. */
+  drawLabels(pen, loud, scale, size) {
+    const taken = loud.filter((m) => m.state.severity).map((m) => {
+      const r = RADIUS[m.state.severity] * scale + 2;
+      return [m.x - r, m.y - r, m.x + r, m.y + r];
+    });
+    const free = (box) => !taken.some((b) => box[0] < b[2] && box[2] > b[0] && box[1] < b[3] && box[3] > b[1]);
+    pen.textBaseline = "middle";
+    pen.lineJoin = "round";
+    let count = 0;
+    for (const { site, x, y, state } of [...loud].reverse()) {
+      if (!state.severity || count >= MAX_LABELS) continue;
+      const alarm = state.lead;
+      const value = alarm.stream ? valueText(model.value[alarm.stream.index], alarm.stream.about) : "";
+      const bold = `600 15px ${this.font}`;
+      pen.font = bold;
+      const width = Math.max(pen.measureText(site.name).width, pen.measureText(value).width);
+      const r = RADIUS[state.severity] * scale + 7;
+      const spots = [
+        [x + r, y - 18],
+        [x - r - width, y - 18],
+        [x - width / 2, y + r - 2],
+        [x - width / 2, y - r - 36],
+      ];
+      const spot = spots.find(
+        ([left, top]) =>
+          left > 2 && top > 2 && left + width < size.x - 2 && free([left, top, left + width, top + 36]),
+      );
+      if (!spot) continue;
+      count += 1;
+      const [left, top] = spot;
+      taken.push([left, top, left + width, top + 36]);
+      pen.lineWidth = 4;
+      pen.strokeStyle = this.colour.surface;
+      pen.fillStyle = this.colour.text;
+      for (const [text, font, dy] of [
+        [site.name, bold, 9],
+        [value, `400 15px ${this.font}`, 27],
+      ]) {
+        pen.font = font;
+        pen.strokeText(text, left, top + dy);
+        pen.fillText(text, left, top + dy);
+      }
+    }
+  },
+
+  drawPulse(at) {
+    if (!this.loud?.length) {
+      if (this.pulsing) this.place(this.pulse);
+      this.pulsing = false;
+      return;
+    }
+    if (calm.matches && this.pulsing === this.loud) return;
+    const { pen } = this.place(this.pulse);
+    const lost = model.connection !== "live";
+    for (const { x, y, state } of this.loud) {
+      const r = RADIUS[state.severity] + 3;
+      const part = calm.matches || lost ? 0.35 : (at % PULSE_MS) / PULSE_MS;
+      pen.globalAlpha = calm.matches || lost ? 0.9 : (1 - part) ** 1.5;
+      pen.lineWidth = 2.5;
+      pen.strokeStyle = this.colour[NAMES[state.severity]];
+      pen.beginPath();
+      pen.arc(x, y, r + part * 20, 0, 7);
+      pen.stroke();
+    }
+    pen.globalAlpha = 1;
+    this.pulsing = calm.matches ? this.loud : true;
+  },
+
+  /** The site nearest to a point of the map, if one is near; alarmed ones first. */
+  at(point) {
+    let best = null;
+    let least = 18;
+    for (const mark of this.drawn ?? []) {
+      const far = Math.hypot(mark.x - point.x, mark.y - point.y) - (mark.state?.severity ? 8 : 0);
+      if (far < least) {
+        least = far;
+        best = mark;
+      }
+    }
+    return best?.site ?? null;
+  },
+
+  hover(point) {
+    const site = point && this.at(point);
+    this._map.getContainer().style.cursor = site ? "pointer" : "";
+    this.tip.hidden = !site;
+    if (!site) return;
+    const severity = model.siteStates.get(site.id)?.severity ?? 0;
+    this.tip.replaceChildren();
+    const name = document.createElement("strong");
+    name.textContent = site.name;
+    this.tip.append(name);
+    const lines = severity ? [t(`severity.${severity}`)] : [];
+    for (const stream of (model.streamsOfSite.get(site.id) ?? []).filter((s) => s.about.domain !== "device").slice(0, 4)) {
+      lines.push(valueText(model.value[stream.index], stream.about));
+    }
+    for (const line of lines) {
+      const row = document.createElement("div");
+      row.textContent = line;
+      this.tip.append(row);
+    }
+    const size = this._map.getSize();
+    this.tip.style.left = `${Math.min(point.x + 14, size.x - 180)}px`;
+    this.tip.style.top = `${Math.min(point.y + 14, size.y - 110)}px`;
+  },
+});
+
+const KIND_STYLE = {
+  river: { colour: "water", weight: 2.5 },
+  stream: { colour: "water", weight: 1.5 },
+  water: { colour: "water", weight: 1, fill: true },
+  road: { colour: "road", weight: 1.5 },
+  district: { colour: "district", weight: 1.2, dash: "2 5" },
+  city: { colour: "district", weight: 2 },
+  boundary: { colour: "district", weight: 2 },
+  hull: { colour: "district", weight: 1.2, dash: "2 5" },
+};
+
+/** Without a base map: the outline around all sites, so that there is a place to look at. */
+function hull(sites) {
+  const points = sites.map((s) => [s.longitude, s.latitude]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  if (points.length < 3) return null;
+  const turn = (o, a, b) => (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0]);
+  const half = (list) => {
+    const found = [];
+    for (const p of list) {
+      while (found.length > 1 && turn(found.at(-2), found.at(-1), p) <= 0) found.pop();
+      found.push(p);
+    }
+    return found.slice(0, -1);
+  };
+  const ring = [...half(points), ...half([...points].reverse())];
+  const centre = [0, 1].map((k) => ring.reduce((sum, p) => sum + p[k], 0) / ring.length);
+  const wider = ring.map((p) => p.map((v, k) => centre[k] + (v - centre[k]) * 1.12));
+  return { type: "Feature", properties: { kind: "hull" }, geometry: { type: "Polygon", coordinates: [[...wider, wider[0]]] } };
+}
+
+function features(city) {
+  const found = [];
+  const add = (part, kind) => {
+    if (!part || typeof part !== "object") return;
+    if (part.type === "Feature") {
+      found.push({ ...part, properties: { ...part.properties, kind: part.properties?.kind ?? kind } });
+    } else if (Array.isArray(part.features)) {
+      for (const f of part.features) add(f, kind);
+    } else if (!part.type) {
+      for (const [name, sub] of Object.entries(part)) add(sub, name.replace(/s$/, ""));
+    }
+  };
+  add(city.basemap, "");
+  if (!found.length) {
+    const around = hull(city.sites);
+    if (around) found.push(around);
+  }
+  return found;
+}
+
+export function makeMap(node, onPick) {
+  const map = L.map(node, {
+    zoomControl: false,
+    attributionControl: false,
+    zoomAnimation: false,
+    fadeAnimation: false,
+    markerZoomAnimation: false,
+    inertia: false,
+    zoomSnap: 0.25,
+    zoomDelta: 0.5,
+    minZoom: 3,
+    maxZoom: 19,
+    preferCanvas: true,
+  });
+  map.setView([-6.9, 107.6], 11);
+  const below = map.createPane("base");
+  below.style.zIndex = 250;
+  const renderer = L.canvas({ pane: "base", padding: 0.3 });
+  const sites = new SiteLayer(onPick);
+  let base = null;
+  let names = [];
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const drawBase = () => {
+    base?.remove();
+    for (const n of names) n.remove();
+    names = [];
+    const order = { city: 0, boundary: 0, district: 0, hull: 0, water: 1, road: 2, stream: 3, river: 4 };
+    const list = features(model.city).sort((a, b) => (order[a.properties.kind] ?? 2) - (order[b.properties.kind] ?? 2));
+    base = L.geoJSON(list, {
+      pane: "base",
+      renderer,
+      interactive: false,
+      pointToLayer: () => null,
+      style: (f) => {
+        const style = KIND_STYLE[f.properties.kind] ?? KIND_STYLE.road;
+        return {
+          color: colour(style.colour),
+          weight: f.properties.weight ?? style.weight,
+          dashArray: style.dash,
+          fill: Boolean(style.fill),
+          fillColor: colour(style.colour),
+          fillOpacity: 0.6,
+          interactive: false,
+          renderer,
+        };
+      },
+    }).addTo(map);
+    for (const f of list) {
+      if (f.properties.kind !== "district" || !f.properties.name) continue;
+      const centre = L.geoJSON(f).getBounds().getCenter();
+      const icon = L.divIcon({ className: "district-name", html: "", iconSize: [0, 0] });
+      const marker = L.marker(centre, { icon, interactive: false, keyboard: false, pane: "base" }).addTo(map);
+      marker.getElement().textContent = f.properties.name;
+      names.push(marker);
+    }
+  };
+  const fit = () => {
+    const city = model.city;
+    if (!city?.sites.length) return;
+    map.fitBounds(L.latLngBounds(city.sites.map((s) => [s.latitude, s.longitude])).pad(0.06), { animate: false });
+  };
+  const show = () => {
+    drawBase();
+    if (!map.hasLayer(sites)) sites.addTo(map);
+    fit();
+    sites.draw();
+  };
+  if (model.city) show();
+
+  let wanted = false;
+  const stop = onChange((what) => {
+    if (what.has("city")) show();
+    else if (what.has("alarms") || what.has("state")) sites.draw();
+    else if (what.has("readings")) wanted = true;
+  });
+  // Values beside alarmed sites need no more than one look a second.
+  const timer = setInterval(() => {
+    if (wanted && !document.hidden) sites.draw();
+    wanted = false;
+  }, 1000);
+  const onTheme = () => {
+    sites.readColours();
+    if (model.city) {
+      drawBase();
+      sites.draw();
+    }
+  };
+  addEventListener("pantau-theme", onTheme);
+  let fitted = false;
+  const watch = new ResizeObserver(() => {
+    map.invalidateSize({ animate: false });
+    if (!fitted) fit();
+    sites.draw();
+  });
+  watch.observe(node);
+  map.on("dragstart zoomstart", (e) => {
+    fitted ||= e.type === "dragstart";
+  });
+
+  return {
+    fit,
+    zoom: (by) => map.setZoom(map.getZoom() + by),
+    /** Mark a site; with ``go``, bring it into the part of the map that is not covered. */
+    select(id, coveredRight = 0) {
+      sites.selected = id;
+      const site = id && model.siteById.get(id);
+      if (site) {
+        fitted = true;
+        const p = map.latLngToContainerPoint([site.latitude, site.longitude]);
+        const size = map.getSize();
+        const right = size.x - coveredRight;
+        if (p.x < 60 || p.y < 60 || p.x > right - 60 || p.y > size.y - 60) {
+          map.panBy([p.x - right / 2, p.y - size.y / 2], { animate: false });
+        }
+      }
+      sites.draw();
+    },
+    redraw: () => sites.draw(),
+    remove() {
+      stop();
+      clearInterval(timer);
+      watch.disconnect();
+      removeEventListener("pantau-theme", onTheme);
+      cancelAnimationFrame(sites.frame);
+      map.remove();
+    },
+  };
+}
