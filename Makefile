@@ -11,7 +11,7 @@ check: ; ./check
 format: ; $(bin)/ruff check --fix-only . && $(bin)/ruff format .
 lint: ; $(bin)/ruff format --check . && $(bin)/ruff check .
 types: ; $(bin)/mypy
-layers: ; $(bin)/lint-imports
+layers: ; $(bin)/lint-imports --no-logo
 test: ; $(bin)/pytest
 bench: ; $(bin)/python -m benchmarks
 # Keeps the versions in the lock files; to take newer ones: make lock UPGRADE=--upgrade

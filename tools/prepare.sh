@@ -91,7 +91,7 @@ need_environment() {
     if ! "${pip[@]}" --progress-bar off --only-binary :all: --require-hashes -r "$lock" 2>&1 |
         tee "$log" | show_progress "$lock"; then
         grep -vE '^ *(Collecting|Downloading|Using cached|Requirement already satisfied)' "$log" >&2
-        if grep -qE 'NewConnectionError|ConnectTimeout|NameResolutionError|ProxyError|SSLError|timed out' "$log"; then
+        if grep -qE 'NewConnectionError|ConnectTimeout|NameResolutionError|ProxyError|SSLError|timed out|from versions: none' "$log"; then
             fail "The package index could not be reached (pip's words are above). Check the network, then run $0 again."
         fi
         fail "pip could not install $lock (its words are above; all of them are in $HERE/$log)."
