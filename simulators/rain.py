@@ -82,8 +82,8 @@ def great_storm(dice: Dice, x_km: float, y_km: float) -> tuple[Cell, ...]:
     speed = dice.between(0.04, 0.08)
     u, v = speed * np.sin(bearing), speed * np.cos(bearing)
     main = Cell(
-        peak_mm_h=dice.between(70.0, 80.0),
-        radius_km=dice.between(2.0, 2.3),
+        peak_mm_h=dice.between(75.0, 83.0),
+        radius_km=dice.between(2.1, 2.3),
         x_km=x_km + dice.between(-0.3, 0.3),
         y_km=y_km + dice.between(-0.3, 0.3),
         u_km_min=u,
@@ -93,11 +93,11 @@ def great_storm(dice: Dice, x_km: float, y_km: float) -> tuple[Cell, ...]:
         end_min=dice.between(72.0, 80.0),
         fall_min=26.0,
     )
-    return (main, *(_small_cell(dice, x_km, y_km, 5.0, 55.0, 10.0, 30.0) for _ in range(2 + dice.below(2))))
+    return (main, *(_small_cell(dice, x_km, y_km, 5.0, 55.0, 6.0, 18.0) for _ in range(2 + dice.below(2))))
 
 
 def lesser_storm(dice: Dice, reach_km: float, peak_mm_h: float) -> tuple[Cell, ...]:
-    """Up to four cells of at most ``peak_mm_h``, anywhere within ``reach_km`` of the centre; sometimes none."""
+    """Up to four cells of at most ``peak_mm_h``, within ``reach_km`` of the centre; at times none."""
     return tuple(_small_cell(dice, 0.0, 0.0, reach_km, 110.0, 0.2 * peak_mm_h, peak_mm_h) for _ in range(dice.below(5)))
 
 

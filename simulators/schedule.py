@@ -2,13 +2,14 @@
 
 Episodes begin at 01:20, 05:20, 09:20, 13:20, 17:20 and 21:20 local time. The one at 17:20 has the great storm, at
 rush hour and dusk; the others are milder and differ. Everything is drawn from the seed and the episode's number alone.
+Whom it strikes is settled by a hash of its name, so that a new device seldom changes another one's fate.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simulators.chance import Dice
+from simulators.chance import Dice, key
 from simulators.plan import Plan
 from simulators.rain import Cell, great_storm, lesser_storm
 from simulators.stations import Stations
@@ -24,7 +25,7 @@ GREAT_STORM = 4
 """Place of the 17:20 episode in its day."""
 
 # Strongest cell of the milder storms, in the order of the day; nights and mornings are drier.
-_PEAK_MM_H = (30.0, 15.0, 30.0, 42.0, 0.0, 45.0)
+_PEAK_MM_H = (60.0, 30.0, 55.0, 75.0, 0.0, 80.0)
 
 _SMALL_CATCHMENT_KM2 = 20.0
 
@@ -47,13 +48,20 @@ class Schedule:
         self._offset_ns = round((FIRST_LOCAL_MIN - 60.0 * plan.utc_offset_h) * NS_PER_MIN)
         fed = {g.to for g in plan.gauges}
         self._headwaters = [g for g in plan.gauges if g.id not in fed and g.area_km2 <= _SMALL_CATCHMENT_KM2]
-        kinds = [s.kind for s in stations.stations]
         self._stations = stations.stations
-        self._lamps = [i for i, kind in enumerate(kinds) if kind == "lamp"]
-        self._counters = [i for i, kind in enumerate(kinds) if kind == "traffic"]
-        self._batteries = [i for i, kind in enumerate(kinds) if kind in ("rain", "noise", "weather")]
+        self._lamps = self._of_kinds("lamp")
+        self._counters = self._of_kinds("traffic")
+        self._batteries = self._of_kinds("rain", "noise", "weather")
+        self._dead: dict[int, Outage | None] = {}
         places = plan.local_km(list(plan.outline))
         self._reach_km = float(abs(places).max())
+
+    def _of_kinds(self, *kinds: str) -> list[int]:
+        return [i for i, s in enumerate(self._stations) if s.kind in kinds]
+
+    def _struck(self, stations: list[int], what: str, episode: int) -> int:
+        """The one of ``stations`` whose name draws highest."""
+        return max(stations, key=lambda i: key(self._seed, what, episode, self._stations[i].device))
 
     def episode_at(self, time_ns: int) -> int:
         """Number of the episode in which a time lies. [ns since 1970 UTC]"""
@@ -68,7 +76,7 @@ class Schedule:
         dice = Dice(self._seed, "storm", episode)
         slot = episode % 6
         if slot == GREAT_STORM and self._headwaters:
-            target = self._headwaters[dice.below(len(self._headwaters))]
+            target = max(self._headwaters, key=lambda g: key(self._seed, "target", episode, g.id))
             x, y = self._plan.local_km([target.catchment])[0]
             return great_storm(dice, float(x), float(y))
         return lesser_storm(dice, 0.7 * self._reach_km, _PEAK_MM_H[slot])
@@ -81,7 +89,7 @@ class Schedule:
         if not self._counters:
             return None
         dice = Dice(self._seed, "incident", episode)
-        counter = self._stations[self._counters[dice.below(len(self._counters))]]
+        counter = self._stations[self._struck(self._counters, "incident", episode)]
         start = dice.between(18.0, 22.0)
         return Incident(
             road=counter.owner,
@@ -99,13 +107,19 @@ class Schedule:
         if not self._lamps or slot not in (GREAT_STORM, 5, 0):
             return ()
         start = 0.0 if slot == GREAT_STORM else dice.between(20.0, 50.0)
-        return (Outage(self._lamps[dice.below(len(self._lamps))], start, dice.between(190.0, 230.0)),)
+        return (Outage(self._struck(self._lamps, "lamp", episode), start, dice.between(190.0, 230.0)),)
 
     def dead_battery(self, episode: int) -> Outage | None:
         """A device whose battery runs down until it is silent, and is changed two hours later."""
-        if not self._batteries:
-            return None
-        dice = Dice(self._seed, "battery", episode)
-        return Outage(
-            self._batteries[dice.below(len(self._batteries))], dice.between(44.0, 56.0), dice.between(165.0, 195.0)
-        )
+        if episode not in self._dead:
+            dice = Dice(self._seed, "battery", episode)
+            self._dead[episode] = (
+                Outage(
+                    self._struck(self._batteries, "battery", episode),
+                    dice.between(44.0, 56.0),
+                    dice.between(165.0, 195.0),
+                )
+                if self._batteries
+                else None
+            )
+        return self._dead[episode]
