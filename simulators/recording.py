@@ -343,54 +343,40 @@ def _table(file: FileMap, path: Path) -> tuple[pd.DataFrame, list[tuple[int, str
 def _read_rows(
     file: FileMap, path: Path, names: list[str], needed: list[str]
 ) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    options: dict[str, Any] = {
-        "sep": file.separator,
-        "quotechar": file.quote,
-        "header": None,
-        "names": names,
-        "usecols": needed,
-        "index_col": False,
-        "dtype": str,
-        "keep_default_na": False,
-        "skip_blank_lines": False,
-        "skiprows": file.skip_lines + (1 if file.header else 0),
-    }
+    # One column more than the header has: what stands there shows that a row has too many fields, as one with an
+    # unquoted decimal comma has. pandas alone would cut it off silently.
+    beyond = len(names)
+    position = [names.index(n) for n in needed]
     try:
         with _open(path, file.encoding) as stream:
-            table = pd.read_csv(stream, engine="c", on_bad_lines="error", **options)
+            table = pd.read_csv(
+                stream,
+                sep=file.separator,
+                quotechar=file.quote,
+                header=None,
+                names=list(range(beyond + 1)),
+                index_col=False,
+                dtype=str,
+                keep_default_na=False,
+                skip_blank_lines=False,
+                skiprows=file.skip_lines + (1 if file.header else 0),
+            )
     except pd.errors.EmptyDataError:
         return pd.DataFrame({n: pd.Series([], dtype=str) for n in needed}), []
     except pd.errors.ParserError:
-        # Rows with too many fields: read again, slowly, to know which.
-        return _ragged(file, path, names, needed)
-    return _without_blank_rows(table), []
-
-
-def _ragged(
-    file: FileMap, path: Path, names: list[str], needed: list[str]
-) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    rows: list[list[str]] = []
-    numbers: list[int] = []
-    skipped: list[tuple[int, str]] = []
-    position = [names.index(n) for n in needed]
-    with _open(path, file.encoding) as stream:
-        for _ in range(file.skip_lines):
-            stream.readline()
-        reader = csv.reader(stream, delimiter=file.separator, quotechar=file.quote)
-        if file.header:
-            next(reader)
-        for number, row in enumerate(reader):
-            if len(row) > len(names):
-                skipped.append((number, f"{len(row)} fields, but the header has {len(names)}"))
-            else:
-                rows.append([row[p] if p < len(row) else "" for p in position])
-                numbers.append(number)
-    return _without_blank_rows(pd.DataFrame(rows, columns=needed, index=numbers, dtype=str)), skipped
-
-
-def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
+        # Rows that are longer still: read again, slowly. Their surplus fields are joined into that one column.
+        with _open(path, file.encoding) as stream:
+            for _ in range(file.skip_lines):
+                stream.readline()
+            rows = list(csv.reader(stream, delimiter=file.separator, quotechar=file.quote, strict=True))
+        rows = [[*r[:beyond], *[""] * (beyond - len(r)), "".join(r[beyond:])] for r in rows[1 if file.header else 0 :]]
+        table = pd.DataFrame(rows, columns=range(beyond + 1), dtype=str)
     table = table.fillna("")
-    return table[(table != "").any(axis=1)]
+    too_long = (table[beyond].str.strip() != "").to_numpy()
+    skipped = [(int(row), f"more fields than the header's {beyond}") for row in np.flatnonzero(too_long)]
+    table = table[~too_long]
+    table = table[(table != "").any(axis=1)]  # blank lines
+    return pd.DataFrame({n: table[p] for n, p in zip(needed, position, strict=True)}, index=table.index), skipped
 
 
 def _numbers(text: pd.Series[str], file: FileMap) -> npt.NDArray[np.float64]:
