@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +11,8 @@ import pytest
 
 from dashboards.grafana import checks, generate
 from dashboards.grafana.checks import InfluxQL
-from storage import schema
-from storage.store import StoredBatch
+from storage.influx import InfluxStore
+from storage.settings import StoreSettings
 from telemetry.properties import PROPERTIES
 from tests.dashboards.grafana import synthetic
 from tests.real_parts.influxdb import InfluxDB
@@ -22,48 +20,14 @@ from tests.real_parts.influxdb import InfluxDB
 UNTIL_MS = synthetic.END * 1000
 
 
-def line_protocol(batch: StoredBatch) -> Iterator[str]:
-    """The batch by the schema, one point a line, written apart from the store's own encoder."""
-    of, readings, windows, alarms = batch.directory, batch.readings, batch.windows, batch.transitions
-    tags = [schema.datastream_tags(of, i) for i in range(len(of.datastreams))]
-    for s, t, v, f in zip(readings.datastream, readings.observed_at, readings.value, readings.flag, strict=True):
-        yield _line(schema.READING, tags[s], {"value": v, "flag": f}, t)
-    for k in range(len(windows)):
-        row = {f.name: getattr(windows, f.name)[k] for f in dataclasses.fields(windows)}
-        row |= {"min": row["minimum"], "max": row["maximum"]}
-        width = {schema.WIDTH: schema.window_name(int(row["width_s"]))}
-        yield _line(schema.WINDOW, tags[row["datastream"]] | width, row, row["start"])
-    for k in range(len(alarms)):
-        row = {f.name: getattr(alarms, f.name)[k] for f in dataclasses.fields(alarms)}
-        if row["kind"] == 1:
-            row["label"] = schema.level_label(of, row["subject"], row["severity"], row["threshold"])
-        yield _line(schema.ALARM, schema.alarm_tags(of, row["kind"], row["subject"]), row, row["at"])
-    for status in batch.pipeline:
-        yield _line(schema.PIPELINE, {schema.CITY: of.city}, dataclasses.asdict(status), status.at)
-
-
-def _line(measurement: schema.Measurement, tags: dict[str, str], row: dict[str, Any], at: int) -> str:
-    def escaped(text: str) -> str:
-        return text.replace("\\", "\\\\").replace(" ", "\\ ").replace(",", "\\,").replace("=", "\\=")
-
-    forms = {schema.FieldType.FLOAT: "{!r}", schema.FieldType.INTEGER: "{}i", schema.FieldType.STRING: '"{}"'}
-    fields = ",".join(
-        f"{f.name}={forms[f.type].format(float(row[f.name]) if f.type == schema.FieldType.FLOAT else row[f.name])}"
-        for f in measurement.fields
-        if row.get(f.name) not in (None, "")
-    )
-    return f"{measurement.name},{','.join(f'{k}={escaped(v)}' for k, v in tags.items())} {fields} {at}"
-
-
 @pytest.fixture(scope="module")
 def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxQL]:
     with InfluxDB(tmp_path_factory.mktemp("influxdb")) as server:
         at = InfluxQL(server.url, "pantau")
         at.ask("CREATE DATABASE pantau")
-        lines = "\n".join(line_protocol(synthetic.batch())).encode()
-        request = urllib.request.Request(f"{server.url}/write?db=pantau", data=lines)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            assert response.status == 204
+        store = InfluxStore(StoreSettings(kind="influxdb", url=server.url, api="v1", bucket="pantau"))
+        store.write(synthetic.batch())
+        store.close()
         yield at
 
 
