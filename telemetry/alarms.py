@@ -48,3 +48,4 @@ class Acknowledge:
     at: int
     """When the operator did it. [ns since 1970 UTC]"""
     by: str
+    comment: str = ""

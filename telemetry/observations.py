@@ -14,6 +14,17 @@ from telemetry.quality import UNKNOWN
 NS_PER_S = 1_000_000_000
 
 
+def rfc3339(ns: int) -> str:
+    """A time as RFC 3339 in UTC, with as many decimals as it needs.
+
+    Examples
+    --------
+    >>> rfc3339(1_182_796_200_000_000_000), rfc3339(1_500_000_000)
+    ('2007-06-25T18:30:00Z', '1970-01-01T00:00:01.5Z')
+    """
+    return str(np.datetime64(ns, "ns")).rstrip("0").rstrip(".") + "Z"
+
+
 @dataclass(frozen=True, slots=True)
 class Observations:
     """Readings as equally long columns. (datastream, observed_at) is a reading's identity."""

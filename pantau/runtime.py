@@ -1,0 +1,443 @@
+"""The pipeline: joins brokers, journal, core, store and page, and keeps them in step.
+
+One thread runs the loop: poll the brokers, journal the batch, acknowledge it, step the core, hand the results on.
+A killed pipeline opens its last snapshot and replays the journal from there: the core decides by its inputs alone, and
+these are all in the journal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dashboards.operator.api import operator_app
+from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus, StoreStatus
+from dashboards.operator.live import LiveCity
+from devices.registry import Registry
+from ingest.dead_letters import DeadLetters
+from ingest.errors import JournalFullError
+from ingest.journal import Journal
+from ingest.receiver import Batch, Receiver
+from ingest.settings import ClockSource
+from ingest.steps import STEP, decode_step, encode_step
+from pantau import __version__
+from pantau.history import alarm_history, chart
+from pantau.settings import ConfigurationError, Settings
+from pantau.snapshot import Snapshot
+from processing.core import State, step
+from storage.embedded import EmbeddedStore
+from storage.errors import SpoolFull
+from storage.influx import InfluxStore
+from storage.settings import StoreKind
+from storage.store import PipelineStatus, Store, StoredBatch
+from storage.writer import StoreWriter
+from telemetry.alarms import Acknowledge
+from telemetry.directory import Directory
+from telemetry.observations import NS_PER_S, Observations
+from telemetry.results import Results, Transitions, Windows
+from web.server import Server, serve
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = 2
+"""Kind of the journal's frame that holds a new directory (``ingest.steps.STEP`` is the other kind)."""
+TICK_S = 1.0
+"""Without any message the core is stepped this often, so that silence and delays are noticed."""
+POLL_S = 0.1
+HEALTH_S = 0.5
+STATUS_S = 10.0
+"""How often the pipeline's own state is stored. [s of wall time]"""
+EVERYTHING_NS = (0, 2**62)
+
+Say = Callable[[str], None]
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name."""
+    if settings.store.kind == StoreKind.EMBEDDED:
+        return EmbeddedStore(settings.store.folder)
+    return InfluxStore(settings.store)
+
+
+def read_basemap(path: str) -> dict[str, Any]:
+    """The GeoJSON file that is drawn under the sites. Raises ConfigurationError."""
+    try:
+        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"page.basemap: {path} can't be read as GeoJSON: {error}") from error
+    return found
+
+
+@dataclass
+class Counts:
+    """What went through since the start."""
+
+    messages: int = 0
+    readings: int = 0
+    duplicates: int = 0
+    late: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    received_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """(datastreams,)"""
+    duplicates_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    late_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def grow(self, datastreams: int) -> None:
+        """Make room for new datastreams."""
+        for name in ("received_by", "duplicates_by", "late_by"):
+            have = getattr(self, name)
+            setattr(self, name, np.concatenate([have, np.zeros(datastreams - have.size, dtype=np.int64)]))
+
+    def take(self, batch: Batch, results: Results) -> None:
+        """Add one step."""
+        self.messages += batch.messages
+        self.readings += len(batch.observations)
+        self.duplicates += results.duplicates.size
+        self.late += results.late.size
+        n = self.received_by.size
+        self.received_by += np.bincount(batch.observations.datastream, minlength=n)
+        if results.duplicates.size:
+            self.duplicates_by += np.bincount(results.duplicates, minlength=n)
+        if results.late.size:
+            self.late_by += np.bincount(results.late, minlength=n)
+        for letter in batch.dead_letters:
+            self.refused[letter.reason] = self.refused.get(letter.reason, 0) + 1
+
+
+class Pipeline:
+    """Everything that runs for one city. ``start``, then ``run`` until told to stop, then ``close``."""
+
+    def __init__(self, settings: Settings, say: Say = log.info, basemap: dict[str, Any] | None = None) -> None:
+        self.settings = settings
+        self._basemap = basemap
+        self.live = LiveCity()
+        self.counts = Counts()
+        self.page: Server | None = None
+        self._say = say
+        self._folder = settings.data.folder
+        self._closers: list[Callable[[], None]] = []
+        self._actions: deque[Acknowledge] = deque()
+        self._lock = threading.Lock()
+        self._now: int | None = None
+        self._latency_s: deque[float] = deque(maxlen=1000)
+        self._rate: deque[tuple[float, int, int]] = deque(maxlen=21)
+        self._last_step_at = self._last_health_at = self._last_status_at = self._last_version_at = 0.0
+        self._last_snapshot_at = time.monotonic()
+        self._waiting_snapshot: tuple[Snapshot, int] | None = None
+        self._last_put = -1
+
+    # ---------------------------------------------------------------------------------------------------- starting
+
+    def start(self) -> None:
+        """Open everything, bring the core up to the end of the journal, connect, and serve the page.
+
+        Raises
+        ------
+        OSError, ingest.errors.IngestError, web.server.ListenError, and the errors of registry and store
+            With a sentence for the person who starts it. What was opened is closed again.
+        """
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        data = self.settings.data
+        if self.settings.page.basemap:
+            self._basemap = read_basemap(self.settings.page.basemap)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self._folder / "journal")
+        self._closers.append(self.journal.close)
+        self.registry = Registry(data.registry)
+        self._closers.append(self.registry.close)
+        self._say("opening journal, registry and store")
+        self.dead_letters = DeadLetters(self._folder / "dead_letters.sqlite")
+        self._closers.append(self.dead_letters.close)
+        self.store = open_store(self.settings)
+        self._closers.append(self.store.close)
+        self._resume()
+        self._use(self.registry.directory() if self.registry.version() else self.directory)
+        self.live.restore(self.state.latest(), self.state.open_alarms(self.directory))
+        self.live.set_series_source(lambda *span: chart(self.store, self.directory, *span))
+        self.live.set_alarm_history_source(lambda *span: alarm_history(self.store, self.directory, *span))
+        self.live.set_account_source(self.account)
+        self.live.set_acknowledge(self._take_acknowledgement)
+        page = self.settings.page
+        app = operator_app(self.live, version=__version__, allowed_hosts=page.allowed_hosts)
+        self.page = serve(app, page.host, page.port)
+        self._closers.append(self.page.stop)
+        self.receiver = Receiver(
+            self.settings.brokers,
+            self.settings.limits,
+            city=self.settings.city.name,
+            clock_source=self.settings.clock.source,
+        )
+        self._closers.append(self.receiver.close)
+        self.receiver.start()
+
+    def _resume(self) -> None:
+        """Bring the core to where it was: last snapshot, then the rest of the journal."""
+        snapshot = Snapshot.read(self._folder / "snapshot.bin")
+        position = 0
+        if snapshot is None:
+            self.directory = Directory(0, self.settings.city.name, self.settings.city.utc_offset_h, (), (), ())
+            self.state = State.for_directory(self.directory)
+        else:
+            self.directory, self.state = snapshot.core()
+            position, self._now = snapshot.position, snapshot.now
+        self.store.forget_after(position - 1)
+        self.writer = StoreWriter(self.store, self._folder / "spool", self.settings.writer, position=position - 1)
+        self._closers.append(self.writer.close)
+        replayed = 0
+        for at, kind, payload in self.journal.read(position):
+            if kind == DIRECTORY:
+                self.directory = Directory.from_bytes(payload)
+            elif kind == STEP:
+                record = decode_step(payload)
+                self._now = record.now_ns
+                self.state, results = step(
+                    self.state,
+                    self.directory,
+                    record.observations,
+                    record.now_ns,
+                    listening_since=record.listening_since_ns,
+                    actions=record.actions,
+                )
+                self._hand_to_store(at, results)
+                replayed += len(record.observations)
+        if replayed:
+            self._say(f"resumed: {replayed} readings of the journal taken again")
+
+    def _use(self, directory: Directory) -> None:
+        """Go on with another version of the directory, if it is another one."""
+        if directory.version != self.directory.version:
+            if directory.city not in ("", self.settings.city.name):
+                raise ConfigurationError(
+                    f"the registry is of the city {directory.city!r}, "
+                    f"but city.name in the configuration is {self.settings.city.name!r}"
+                )
+            self.journal.append(DIRECTORY, directory.to_bytes())
+            self.journal.commit()
+            self.directory = directory
+            self.state = self.state.grown_to(directory)
+        self.counts.grow(len(self.directory.datastreams))
+        self.live.set_directory(self.directory, self._basemap)
+
+    # ----------------------------------------------------------------------------------------------------- running
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set."""
+        while not stop.is_set():
+            self.work()
+
+    def work(self) -> None:
+        """One turn of the loop: at most one batch."""
+        monotonic = time.monotonic()
+        batch = self.receiver.poll(self.directory, self._present(), POLL_S)
+        if batch is not None or self._actions or monotonic - self._last_step_at >= TICK_S:
+            self._process(batch)
+        if monotonic - self._last_health_at >= HEALTH_S:
+            self._last_health_at = monotonic
+            self._tell_health(monotonic)
+        if monotonic - self._last_version_at >= TICK_S:
+            self._last_version_at = monotonic
+            if self.registry.version() != self.directory.version:
+                self._use(self.registry.directory())
+        self._keep_snapshots(monotonic)
+
+    @property
+    def now(self) -> int | None:
+        """The present of the last step; None if nothing has told the time yet. [ns since 1970 UTC]"""
+        return self._now
+
+    def _present(self) -> int | None:
+        if self.settings.clock.source == ClockSource.SYSTEM:
+            self._now = max(time.time_ns(), self._now or 0)
+        return self._now
+
+    def _process(self, batch: Batch | None) -> None:
+        """Journal, acknowledge, step, hand on. Without a batch: let time pass."""
+        self._last_step_at = time.monotonic()
+        if batch is None:
+            observations, listening = Observations.empty(), self.receiver.listening_since_ns
+        else:
+            observations, listening = batch.observations, batch.listening_since_ns
+            if batch.clock is not None:
+                self._now = max(batch.clock, self._now or 0)
+            if batch.dead_letters:
+                self.dead_letters.keep(batch.dead_letters)
+        now = self._present()
+        if now is None:
+            if not len(observations):
+                if batch is not None:
+                    self.receiver.acknowledge(batch)
+                return
+            # The broker's clock has not spoken yet: the readings are the only clock there is.
+            now = int(observations.observed_at.max())
+        with self._lock:
+            actions = list(self._actions)
+            self._actions.clear()
+        position = self._journal(encode_step(observations, now, listening, actions))
+        if batch is not None:
+            self.receiver.acknowledge(batch)
+        self.state, results = step(
+            self.state, self.directory, observations, now, listening_since=listening, actions=actions
+        )
+        if batch is not None:
+            self.counts.take(batch, results)
+        self._hand_to_store(position, results)
+        self.live.set_clock(str(self.settings.clock.source), now, self.receiver.clock_speed)
+        self.live.observe(results.readings)
+        self.live.transition(results.transitions)
+        if len(observations) and self.settings.clock.source == ClockSource.SYSTEM:
+            self._latency_s.append((time.time_ns() - int(observations.received_at[0])) / NS_PER_S)
+
+    def _journal(self, record: bytes) -> int:
+        """Write a record durably; with a full disk, wait: what is not acknowledged stays at the broker."""
+        warned = False
+        while True:
+            try:
+                position = self.journal.append(STEP, record)
+                self.journal.commit()
+            except JournalFullError as error:
+                if not warned:
+                    log.error("%s; free some space: nothing is taken from the brokers meanwhile", error)
+                    warned = True
+                time.sleep(1.0)
+                continue
+            return position
+
+    def _hand_to_store(self, position: int, results: Results) -> None:
+        self._put(position, results.readings, results.windows, results.transitions)
+
+    def _put(
+        self,
+        position: int,
+        readings: Observations,
+        windows: Windows,
+        transitions: Transitions,
+        status: tuple[PipelineStatus, ...] = (),
+    ) -> None:
+        batch = StoredBatch(position, position, self.directory, readings, windows, transitions, status)
+        if not batch.rows:
+            return
+        warned = False
+        while True:
+            try:
+                self.writer.put(batch)
+                break
+            except SpoolFull as error:
+                if not warned:
+                    log.error("%s; nothing is taken from the brokers meanwhile", error)
+                    warned = True
+        self._last_put = position
+
+    def _take_acknowledgement(self, action: Acknowledge, comment: str) -> None:
+        with self._lock:
+            self._actions.append(
+                Acknowledge(action.kind, action.subject, action.raised_at, action.at, action.by, comment)
+            )
+
+    # --------------------------------------------------------------------------------------------------- snapshots
+
+    def _keep_snapshots(self, monotonic: float) -> None:
+        """Save the state now and then; a snapshot counts only once the store has all that came before it."""
+        if self._waiting_snapshot is not None:
+            snapshot, needed = self._waiting_snapshot
+            if self.writer.stored_position() >= needed:
+                snapshot.write(self._folder / "snapshot.bin")
+                self._waiting_snapshot = None
+                self._drop_journal(snapshot.position)
+        elif monotonic - self._last_snapshot_at >= self.settings.data.snapshot_interval_s:
+            self._last_snapshot_at = monotonic
+            self._waiting_snapshot = (self._snapshot(), self._last_put)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self.journal.end, self._now or 0, self.directory.to_bytes(), self.state.to_bytes())
+
+    def _drop_journal(self, position: int) -> None:
+        """Let go of journal segments that are older than ``journal_days`` and that no snapshot needs."""
+        oldest_kept_s = time.time() - self.settings.data.journal_days * 86_400
+        self.journal.drop_before(min(position, self.journal.position_at(oldest_kept_s)))
+
+    # ------------------------------------------------------------------------------------------------------ telling
+
+    def _tell_health(self, monotonic: float) -> None:
+        self._rate.append((monotonic, self.counts.messages, self.counts.readings))
+        (t0, m0, r0), (t1, m1, r1) = self._rate[0], self._rate[-1]
+        seconds = max(t1 - t0, 1e-9)
+        written = self.writer.status()
+        health = HealthStatus(
+            messages=self.counts.messages,
+            readings=self.counts.readings,
+            duplicates=self.counts.duplicates,
+            late=self.counts.late,
+            stored=written.readings_written,
+            refused_by_reason=dict(self.counts.refused),
+            messages_per_s=(m1 - m0) / seconds,
+            readings_per_s=(r1 - r0) / seconds,
+            latency_s=float(np.median(self._latency_s)) if self._latency_s else None,
+            brokers=tuple(
+                BrokerStatus(b.name, b.connected, b.since_ns or 0, b.last_error or "", b.broker_dropped or 0)
+                for b in self.receiver.status()
+            ),
+            store=StoreStatus(
+                str(self.settings.store.kind),
+                written.store_available,
+                written.backlog_rows,
+                written.warning or ("" if written.store_available else written.last_error),
+            ),
+        )
+        self.live.set_health(health)
+        if monotonic - self._last_status_at >= STATUS_S and self._now is not None:
+            self._last_status_at = monotonic
+            status = PipelineStatus(
+                at=self._now,
+                messages=health.messages,
+                readings=health.readings,
+                refused=health.refused,
+                duplicates=health.duplicates,
+                late=health.late,
+                stored=health.stored,
+                latency_s=health.latency_s or 0.0,
+                backlog_rows=written.backlog_rows,
+                spool_bytes=written.spool_bytes,
+            )
+            self._put(max(self._last_put, 0), Observations.empty(), Windows.empty(), Transitions.empty(), (status,))
+
+    def account(self, device: str) -> DeviceAccount:
+        """The loss account of one device: since the start of this process, but for what is stored: that is counted."""
+        streams = list(self.directory.index_of[device].values())
+        stored = sum(self.store.count_readings(*EVERYTHING_NS, self.directory.datastreams[i].id) for i in streams)
+        refused = {str(reason): n for reason, n in self.dead_letters.count_for_device(device).items()}
+        return DeviceAccount(
+            device,
+            received=int(self.counts.received_by[streams].sum()),
+            duplicate=int(self.counts.duplicates_by[streams].sum()),
+            late=int(self.counts.late_by[streams].sum()),
+            refused=refused,
+            stored=stored,
+        )
+
+    # ----------------------------------------------------------------------------------------------------- stopping
+
+    def close(self) -> None:
+        """Stop taking messages, write out what there is, save the state, and let go of everything."""
+        if hasattr(self, "receiver"):
+            self.receiver.close()
+            self.writer.close()
+            if self.writer.stored_position() >= self._last_put:
+                self._snapshot().write(self._folder / "snapshot.bin")
+        while self._closers:
+            self._closers.pop()()
