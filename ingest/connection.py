@@ -373,8 +373,9 @@ class _Conversation:
             )
         filters = [_filter(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in s.topics]
         self._out += mqtt5.SubscribePacket(_SUBSCRIBE, filters).write()
-        dropped = [_filter(DROPPED_TOPIC, mqtt5.QoS.AT_MOST_ONCE)]
-        self._out += mqtt5.SubscribePacket(_SUBSCRIBE_DROPPED, dropped).write()
+        if s.watch_drops:
+            dropped = [_filter(DROPPED_TOPIC, mqtt5.QoS.AT_MOST_ONCE)]
+            self._out += mqtt5.SubscribePacket(_SUBSCRIBE_DROPPED, dropped).write()
         if not packet.session_present and c._connects:
             c._sessions_lost += 1
             log.warning("broker %s has forgotten our session: what was sent while we were away is lost", s.name)

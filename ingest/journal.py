@@ -159,6 +159,16 @@ class Journal:
             _sync_folder(self.folder)
         return freed
 
+    def position_at(self, time_s: float) -> int:
+        """A position before which everything was written before ``time_s`` [s since 1970, the computer's clock]."""
+        segments = _segments(self.folder)
+        position = segments[0][0]
+        for (_, path), (following, _) in itertools.pairwise(segments):
+            if path.stat().st_mtime >= time_s:
+                break
+            position = following
+        return position
+
     def close(self) -> None:
         """Give up the lock. Frames that were not committed are lost."""
         if self._file >= 0:

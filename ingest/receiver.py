@@ -93,6 +93,8 @@ class Receiver:
         self._clock: int | None = None
         self._listening: tuple[int, ...] | None = None
         self._listening_since: int | None = None
+        self.clock_speed = 1.0
+        """How fast the broker's clock says it runs. [times real time]"""
         self.clock_steps_back = 0
         """Clock messages that were ignored because they told an earlier time."""
 
@@ -256,7 +258,8 @@ class Receiver:
         try:
             streams = self._find(topic, payload, head, note)
             if streams is None:
-                return pantau_json.decode_clock(payload)
+                told, self.clock_speed = pantau_json.decode_clock(payload)
+                return told
             pantau_json.decode(payload, streams, readings)
         except RefusedError as refused:
             readings.refuse(refused.reason, refused.detail)

@@ -38,6 +38,8 @@ class WriterStatus:
     spool_bytes: int
     rows_written: int
     """Rows that the store has taken."""
+    readings_written: int
+    """Readings among the rows of the writes that the store took, whole or in part."""
     rows_refused: int
     """Rows that the store will never take; they are in ``refused/``."""
     damaged_files: int
@@ -86,6 +88,7 @@ class StoreWriter:
         self._failures = 0
         self._retry_at = 0.0
         self._rows_written = 0
+        self._readings_written = 0
         self._rows_refused = 0
         self._last_error = ""
         self._hold_reason = ""
@@ -131,6 +134,7 @@ class StoreWriter:
                 backlog_rows=self._queue_rows + sum(b.rows for b in self._held) + spool_rows,
                 spool_bytes=spool_bytes,
                 rows_written=self._rows_written,
+                readings_written=self._readings_written,
                 rows_refused=self._rows_refused,
                 damaged_files=self._spool.damaged,
                 store_available=self._failures == 0,
@@ -290,6 +294,7 @@ class StoreWriter:
             if self._failures:
                 _log.warning("the store takes rows again")
             self._rows_written += rows
+            self._readings_written += sum(len(b.readings) for b in batches)
             self._failures = 0
             self._retry_at = 0.0
         return True

@@ -67,8 +67,8 @@ def decode(payload: bytes, streams: Mapping[str, int], readings: Readings) -> No
         readings.refuse(refused.reason, refused.detail)
 
 
-def decode_clock(payload: bytes) -> int:
-    """The time of a clock message ``{"now": T, "speed": 60}``. [ns since 1970 UTC]
+def decode_clock(payload: bytes) -> tuple[int, float]:
+    """What a clock message ``{"now": T, "speed": 60}`` says: [ns since 1970 UTC], [times real time; 1 if not given].
 
     Raises
     ------
@@ -77,12 +77,15 @@ def decode_clock(payload: bytes) -> int:
     Examples
     --------
     >>> decode_clock(b'{"now": "1970-01-01T00:00:02Z", "speed": 60}')
-    2000000000
+    (2000000000, 60.0)
     """
     content = _parse(payload)
     if not isinstance(content, dict) or "now" not in content:
         raise RefusedError(Reason.WRONG_TYPE, "a clock message must be an object with the field now")
-    return time_ns(content["now"], "$.now")
+    speed = content.get("speed", 1)
+    if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed < 1e12:
+        raise RefusedError(Reason.WRONG_TYPE, f"speed must be a number above 0, got {short(str(speed))} ($.speed)")
+    return time_ns(content["now"], "$.now"), float(speed)
 
 
 def time_ns(time: object, path: str = "$.time") -> int:
