@@ -30,7 +30,7 @@ from simulators.recording import Recording
 from simulators.replay_page import PipelinePage, ReplayError, clock_ns, rfc3339
 
 NS_PER_S = 1_000_000_000
-IN_FLIGHT = 2000
+IN_FLIGHT = 1000
 """Most messages that may wait for the broker's confirmation."""
 AHEAD = 20_000
 """Most readings that may be sent before the pipeline has taken them; bounds the queue at the broker."""
@@ -327,7 +327,8 @@ class _Publisher:
             if broker.cert_file is not None:
                 context.load_cert_chain(broker.cert_file, broker.key_file)
             client.tls_set_context(context)
-        client.max_inflight_messages_set(IN_FLIGHT)
+        # paho would walk through all that is unconfirmed at every confirmation: the bound is kept by publish() below.
+        client.max_inflight_messages_set(0)
         client.max_queued_messages_set(0)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -396,7 +397,7 @@ class _Publisher:
     ) -> None:
         with self._changed:
             self._connected = False
-            self._refusal = str(code)
+            self._refusal = self._refusal or str(code)
             self._changed.notify_all()
 
     def _on_publish(
