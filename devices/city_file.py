@@ -24,7 +24,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of a TOML file: a key that is not known is an error, not ignored."""
 
 
-class StepTable(Table, kw_only=True):
+class StepTable(Table, frozen=True, kw_only=True):
     """One threshold."""
 
     value: float
@@ -32,7 +32,7 @@ class StepTable(Table, kw_only=True):
     label: str = ""
 
 
-class LadderTable(Table, kw_only=True):
+class LadderTable(Table, frozen=True, kw_only=True):
     """Thresholds of a datastream."""
 
     steps: list[StepTable] = []
@@ -54,7 +54,7 @@ class LadderTable(Table, kw_only=True):
         )
 
 
-class LimitsTable(Table, kw_only=True):
+class LimitsTable(Table, frozen=True, kw_only=True):
     """Limits of the quality tests; the keys are those of ``telemetry.directory.Limits``."""
 
     fail_min: float | None = None
@@ -71,7 +71,7 @@ class LimitsTable(Table, kw_only=True):
         return Limits(**{name: getattr(self, name) for name in Limits.__struct_fields__})
 
 
-class SiteTable(Table, kw_only=True):
+class SiteTable(Table, frozen=True, kw_only=True):
     """A place."""
 
     id: str
@@ -85,7 +85,7 @@ class SiteTable(Table, kw_only=True):
         return Site(self.id, self.name or self.id, self.latitude, self.longitude, self.district)
 
 
-class DeviceTable(Table, kw_only=True):
+class DeviceTable(Table, frozen=True, kw_only=True):
     """A station."""
 
     id: str
@@ -98,7 +98,7 @@ class DeviceTable(Table, kw_only=True):
         return Device(self.id, self.site, self.model, self.silence_after_s)
 
 
-class DatastreamTable(Table, kw_only=True):
+class DatastreamTable(Table, frozen=True, kw_only=True):
     """An observed property of a device, at the device's site."""
 
     device: str
@@ -108,14 +108,14 @@ class DatastreamTable(Table, kw_only=True):
     ladder: LadderTable = LadderTable()
 
 
-class CityTable(Table, kw_only=True):
+class CityTable(Table, frozen=True, kw_only=True):
     """The city itself."""
 
     name: str
     utc_offset_h: float
 
 
-class CityFile(Table, kw_only=True):
+class CityFile(Table, frozen=True, kw_only=True):
     """The whole file."""
 
     city: CityTable

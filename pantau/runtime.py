@@ -168,6 +168,7 @@ class Pipeline:
         self._closers.append(self.store.close)
         self._resume()
         self._use(self.registry.directory() if self.registry.version() else self.directory)
+        self.live.set_clock(str(self.settings.clock.source), self._now or 0, 1.0)
         self.live.restore(self.state.latest(), self.state.open_alarms(self.directory))
         self.live.set_series_source(lambda *span: chart(self.store, self.directory, *span))
         self.live.set_alarm_history_source(lambda *span: alarm_history(self.store, self.directory, *span))
