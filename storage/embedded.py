@@ -124,6 +124,8 @@ class EmbeddedStore:
         self._closed = False
         self._merging = threading.Lock()
         self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._merge_error = ""
         self._names: tuple[Directory, pl.Series] | None = None
         self._lock_file: int | None = None
         self._last_tidy_s = 0.0
@@ -139,9 +141,10 @@ class EmbeddedStore:
             ) from None
         except (OSError, sqlite3.Error) as error:
             self._unlock()
-            raise StoreUnavailable(f"the embedded store in {self.folder} can't be opened: {error}") from error
+            raise StoreUnavailable(self._cant_open(error)) from error
         self._duck = duckdb.connect(":memory:")
-        self._duck.execute("SET parquet_metadata_cache = true")
+        # Files live for minutes and the system caches them: a cache of DuckDB's own costs more than it gives.
+        self._duck.execute("SET enable_external_file_cache = false")
         self._duck.execute(f"SET memory_limit = '{DUCKDB_MEMORY}'")
         self._duck.execute("SET temp_directory = ?", [tempfile.gettempdir()])
         self._thread: threading.Thread | None = None
@@ -152,7 +155,7 @@ class EmbeddedStore:
                 self._sweep()
             except (OSError, sqlite3.Error, pl.exceptions.PolarsError) as error:
                 self.close()
-                raise StoreUnavailable(f"the embedded store in {self.folder} can't be opened: {error}") from error
+                raise StoreUnavailable(self._cant_open(error)) from error
             self._thread = threading.Thread(target=self._keep_merging, name="store-merge", daemon=True)
             self._thread.start()
 
@@ -271,6 +274,8 @@ class EmbeddedStore:
             free = shutil.disk_usage(self.folder).free
         except (OSError, sqlite3.Error) as error:
             return f"the embedded store in {self.folder} can't be used ({error}): check the folder's owner and the disk"
+        if self._merge_error:
+            return f"files in {self.folder} can't be merged, reading gets slower: {self._merge_error}"
         if free < LOW_DISK_BYTES:
             return f"only {free / 2**20:.0f} MiB are free for the store in {self.folder}: make room on that disk"
         return None
@@ -301,6 +306,7 @@ class EmbeddedStore:
         if self._closed:
             return
         self._closed = True
+        self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -316,14 +322,17 @@ class EmbeddedStore:
                 return
             try:
                 self.merge()
+                self._merge_error = ""
                 if time.monotonic() - self._last_tidy_s > 60:
                     self._last_tidy_s = time.monotonic()
                     self.merge_quiet_days()
                     self._empty_trash(time.time() - TRASH_S)
-            except Exception:
+            except Exception as error:
                 # Whatever it is (a full disk, a damaged file): all rows are still there, only in more files.
-                _log.exception("merging files in %s failed; it is tried again", self.folder)
-                time.sleep(1)
+                if str(error) != self._merge_error:
+                    _log.exception("merging files in %s failed; it is tried again every minute", self.folder)
+                self._merge_error = str(error)
+                self._stop.wait(60)
 
     def _merge_files(self, kind: str, files: Sequence[DataFile], level: int) -> None:
         """Replace ``files`` by one file for each day; of rows with one identity the newest stays."""
@@ -381,6 +390,12 @@ class EmbeddedStore:
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
         self._catalog.emptied(names)
+
+    def _cant_open(self, error: Exception) -> str:
+        advice = ""
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            advice = f"; move {CATALOG_NAME} (and -wal, -shm) away and start again: it is made anew from the files"
+        return f"the embedded store in {self.folder} can't be opened: {error}{advice}"
 
     def _writable(self) -> None:
         if self._closed:
@@ -534,7 +549,10 @@ def _described(frame: pl.DataFrame, name: str, kind: str, level: int, day: int) 
 
 
 def _read(path: Path) -> pl.DataFrame:
-    return pl.read_parquet(path, hive_partitioning=False, glob=False)
+    try:
+        return pl.read_parquet(path, hive_partitioning=False, glob=False)
+    except pl.exceptions.PolarsError as error:
+        raise OSError(f"{path} can't be read: {error}") from error
 
 
 def _write(frame: pl.DataFrame, path: Path) -> Path:

@@ -428,3 +428,81 @@ def test_closed_twice_and_used_after(store):
         store.write(seconds(1))
     with pytest.raises(StoreUnavailable, match="closed"):
         store.readings("gauge-0", *FOREVER)
+
+
+def test_a_disk_that_fails_leaves_nothing_half_written(store, monkeypatch):
+    store.write(seconds(0))
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    for target in ("_sync", "_write"):
+        with monkeypatch.context() as patch:
+            patch.setattr(embedded, target, full if target == "_sync" else lambda frame, path: full(path))
+            with pytest.raises(StoreUnavailable, match="No space left on device"):
+                store.write(seconds(1))
+        assert store.count_readings(*FOREVER) == 4
+    store.write(seconds(1))
+    assert store.count_readings(*FOREVER) == 8
+
+
+def test_merging_that_fails_is_reported_and_overcome(store, monkeypatch):
+    monkeypatch.setattr(embedded, "FRESH_FILES", 2)
+    monkeypatch.setattr(store, "_stop", threading.Event())
+    monkeypatch.setattr(store._stop, "wait", lambda timeout: time.sleep(0.02))
+    for p in range(3):
+        store.write(seconds(p))
+    store.merge()
+    bad = parquet_files(store, "readings")[0]
+    content = bad.read_bytes()
+    bad.write_bytes(b"PAR1 not really PAR1")
+    store.write(seconds(3))
+    for p in range(4, 4 + 2 * embedded.MERGE_FILES**2):
+        store.write(seconds(p))
+    deadline = time.monotonic() + 20
+    while (found := store.check()) is None and time.monotonic() < deadline:
+        store._wake.set()
+        time.sleep(0.02)
+    assert found is not None and f"{bad} can't be read" in found
+    bad.write_bytes(content)
+    while store.check() is not None and time.monotonic() < deadline:
+        store._wake.set()
+        time.sleep(0.02)
+    assert store.check() is None
+    assert store.count_readings(*FOREVER) == 4 * (4 + 2 * embedded.MERGE_FILES**2)
+
+
+def test_a_catalog_that_is_no_database_says_what_to_do(tmp_path):
+    store = EmbeddedStore(tmp_path)
+    store.write(seconds(0))
+    store.close()
+    (tmp_path / "catalog.sqlite").write_bytes(b"garbage " * 1000)
+    with pytest.raises(StoreUnavailable, match=r"move catalog.sqlite .* away and start again"):
+        EmbeddedStore(tmp_path)
+    for name in tmp_path.glob("catalog.sqlite*"):
+        name.unlink()
+    again = EmbeddedStore(tmp_path)
+    assert again.count_readings(*FOREVER) == 4
+    again.close()
+
+
+def test_reading_a_store_that_nobody_writes_to(tmp_path):
+    store = EmbeddedStore(tmp_path)
+    store.write(seconds(0))
+    store.close()
+    for _ in range(2):
+        reader = EmbeddedStore(tmp_path, read_only=True)
+        assert reader.count_readings(*FOREVER) == 4
+        assert reader.check() is None
+        reader.close()
+
+
+def test_times_at_both_ends_of_what_can_be_written(store):
+    ends = [-(2**63) + 2, 0, 2**63 - 2]
+    store.write(batch(1, [(0, t, 1.0, 1) for t in ends]))
+    store.merge_quiet_days(quiet_s=-1)
+    for p in range(2, 2 + embedded.FRESH_FILES):
+        store.write(seconds(p))
+    store.merge()
+    found = store.readings("gauge-0", -(2**63), 2**63 - 1).observed_at.tolist()
+    assert found[:2] == ends[:2] and found[-1] == ends[2]
