@@ -159,9 +159,11 @@ class _Gateway:
                 self._answered(info.mid, self._early.pop(info.mid))
         return True
 
-    def settle(self, timeout_s: float) -> bool:
-        """Wait until every message is acknowledged. False: not within the time."""
-        return self._wait(lambda: not self._readings_of, timeout_s)
+    def settle(self, timeout_s: float, *, only_connected: bool = False) -> bool:
+        """Wait until every message is acknowledged (or the connection is lost). False: not within the time."""
+        return self._wait(
+            lambda: not self._readings_of or (only_connected and not self._client.is_connected()), timeout_s
+        )
 
     def close(self) -> None:
         """Say goodbye and end the connection's thread."""
@@ -203,6 +205,8 @@ class _Gateway:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
+        with self._changed:
+            self._changed.notify_all()
         if reason.is_failure and self.connects:
             print(f"fleet: connection to {self._where} lost ({reason}); trying again", file=sys.stderr)
 
@@ -262,7 +266,7 @@ def run_fleet(city: City, settings: FleetSettings, stop: threading.Event | None 
         if stop.is_set():
             goodbye = time.monotonic() + _LAST_WORDS_S
             for gateway in gateways:
-                gateway.settle(max(goodbye - time.monotonic(), 0.0))
+                gateway.settle(max(goodbye - time.monotonic(), 0.0), only_connected=True)
         clock, devices = gateways[0], gateways[1:]
         return Sent(
             messages=sum(g.acknowledged for g in devices),
@@ -386,7 +390,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _stop_with_stdin(stop: threading.Event) -> None:
-    while sys.stdin.buffer.read(4096):
+    # not through sys.stdin: its lock, held by this thread, would abort the program's end
+    while os.read(0, 4096):
         pass
     stop.set()
 
