@@ -384,3 +384,33 @@ def test_one_csv_file_with_a_map_elsewhere(tmp_path):
     assert rows(load_recording(tmp_path / "other.csv", folder / "level.toml")) == [(1, 1.0)]
     with pytest.raises(RecordingError, match=r"files\[0\].path is needed"):
         load_recording(tmp_path, folder / "level.toml")
+
+
+def test_the_example_of_the_documentation_works(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    (tmp_path / "map.toml").write_text(text.split("```toml\n")[1].split("```")[0])
+    (tmp_path / "levels.csv").write_text(text.split("```csv\n")[1].split("```")[0])
+    found = load_recording(tmp_path)
+    assert [
+        (found.datastreams[d].id, at, pytest.approx(v))
+        for d, at, v in zip(found.datastream, found.observed_at, found.value, strict=True)
+    ] == [
+        ("dayeuhkolot-1.water_level_m", ns("2024-01-31T22:00"), 12.345),
+        ("sapan-1.water_level_m", ns("2024-01-31T22:00"), 1.5),
+        ("sapan-1.rain_mm", ns("2024-01-31T22:00"), 2.5),
+        ("dayeuhkolot-1.water_level_m", ns("2024-02-01T17:00"), 0.98),
+    ]
+    assert (found.account.missing, found.account.bad) == (1, 0)
+    assert [len(s.ladder.steps) for s in found.datastreams] == [3, 1, 0, 0]
+    assert found.truth.events[0].start == ns("2024-01-31T22:00")
+
+
+def test_every_key_of_the_map_is_documented():
+    import simulators.recording_map as maps
+
+    text = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    tables = [t for t in vars(maps).values() if isinstance(t, type) and hasattr(t, "__struct_fields__")]
+    assert len(tables) >= 9
+    for table in tables:
+        for key in table.__struct_fields__:
+            assert f"`{key}`" in text or f"{key} =" in text, f"{table.__name__}.{key} is not in docs/replay.md"
