@@ -27,6 +27,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,6 @@ import polars as pl
 from storage.catalog import NAME as CATALOG_NAME
 from storage.catalog import Catalog, DataFile
 from storage.errors import StoreUnavailable
-from storage.schema import (
-    CITY,
-    DISTRICT,
-    DOMAIN,
-    KIND,
-    PROPERTY,
-    SITE,
-    SUBJECT,
-    alarm_tags,
-    level_label,
-)
 from storage.store import (
     AlarmRecord,
     PipelineStatus,
@@ -56,13 +46,13 @@ from storage.store import (
     Series,
     StoredBatch,
     WindowColumns,
+    alarm_records,
     chart_series,
     last_of_each,
 )
-from telemetry.alarms import AlarmKind
 from telemetry.directory import Directory
 from telemetry.observations import Observations
-from telemetry.results import Transitions, Windows
+from telemetry.results import Windows
 
 NS_PER_DAY = 86_400_000_000_000
 FRESH_FILES = 30
@@ -89,6 +79,7 @@ _IDENTITY = {
     "alarms": ("at_ns", "kind", "subject", "raised_at_ns", "state", "severity"),
     "pipeline": ("at_ns",),
 }
+_ALARM_TIMES = {"raised_at": "raised_at_ns", "at": "at_ns", "peak_at": "peak_at_ns"}
 _STATUS_FIELDS = (
     "messages",
     "readings",
@@ -227,17 +218,8 @@ class EmbeddedStore:
         keep = last_of_each(found["position"], *(found[c] for c in _IDENTITY["alarms"]))
         keep = keep[np.lexsort((keep, found["position"][keep], found["at_ns"][keep]))]
         columns = {name: column[keep].tolist() for name, column in found.items()}
-        texts = (KIND, SUBJECT, PROPERTY, DOMAIN, CITY, DISTRICT, SITE, "label")
-        numbers = ("state", "severity", "value", "threshold", "peak", "directory_version")
-        return [
-            AlarmRecord(
-                **{c: columns[c][i] for c in (*texts, *numbers)},
-                raised_at=columns["raised_at_ns"][i],
-                at=columns["at_ns"][i],
-                peak_at=columns["peak_at_ns"][i],
-            )
-            for i in range(len(keep))
-        ]
+        names = {f.name: _ALARM_TIMES.get(f.name, f.name) for f in fields(AlarmRecord)}
+        return [AlarmRecord(**{n: columns[c][i] for n, c in names.items()}) for i in range(len(keep))]
 
     def pipeline(self, start_ns: int, end_ns: int) -> list[PipelineStatus]:
         """See ``Store.pipeline``."""
@@ -483,31 +465,12 @@ class EmbeddedStore:
 
 
 def _alarms_frame(batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
-    """Transitions are few, so a loop over them does no harm."""
-    rows: list[dict[str, object]] = []
+    rows = []
     for batch in batches:
-        t: Transitions = batch.transitions
-        for i in range(len(t)):
-            kind, subject = int(t.kind[i]), int(t.subject[i])
-            tags = alarm_tags(batch.directory, kind, subject)
-            severity, threshold = int(t.severity[i]), float(t.threshold[i])
-            level = kind == AlarmKind.LEVEL
-            rows.append(
-                {name: tags.get(name, "") for name in (CITY, DISTRICT, SITE, KIND, SUBJECT, PROPERTY, DOMAIN)}
-                | {
-                    "label": level_label(batch.directory, subject, severity, threshold) if level else "",
-                    "raised_at_ns": int(t.raised_at[i]),
-                    "at_ns": int(t.at[i]),
-                    "peak_at_ns": int(t.peak_at[i]),
-                    "state": int(t.state[i]),
-                    "severity": severity,
-                    "value": float(t.value[i]),
-                    "threshold": threshold,
-                    "peak": float(t.peak[i]),
-                    "directory_version": int(t.directory_version[i]),
-                    "position": batch.last_position,
-                }
-            )
+        for record in alarm_records(batch.directory, batch.transitions):
+            row: dict[str, object] = asdict(record)
+            rows.append({_ALARM_TIMES.get(name, name): value for name, value in row.items()})
+            rows[-1]["position"] = batch.last_position
     return pl.DataFrame(rows, infer_schema_length=None) if rows else None
 
 

@@ -278,7 +278,7 @@ class InfluxStore:
         s = self._settings
         where = f"InfluxDB at {s.url}"
         if status == 401:
-            which = "token (PANTAU_STORE_TOKEN)" if s.api == "v2" else "user name or password"
+            which = "token" if s.api == "v2" else "user name or password"
             return f"{where} does not accept the {which}: {reason}"
         if status == 403:
             return (

@@ -20,8 +20,7 @@ import numpy as np
 import polars as pl
 
 from storage import schema
-from storage.store import PipelineStatus, StoredBatch, last_of_each
-from telemetry.alarms import AlarmKind
+from storage.store import AlarmRecord, PipelineStatus, StoredBatch, alarm_records, last_of_each
 from telemetry.directory import Directory
 from telemetry.observations import Observations
 from telemetry.results import Transitions, Windows
@@ -82,7 +81,8 @@ class LineEncoder:
             directory = same[0].directory
             parts.append(self.readings(directory, Observations.concat([b.readings for b in same])))
             parts.append(self.windows(directory, Windows.concat([b.windows for b in same])))
-            parts.append(pl.Series([t for b in same for t in alarm_lines(directory, b.transitions)], dtype=pl.String))
+            alarms = alarm_records(directory, Transitions.concat([b.transitions for b in same]))
+            parts.append(pl.Series([alarm_line(a) for a in alarms], dtype=pl.String))
             statuses = [s for b in same for s in b.pipeline]
             parts.append(pl.Series([pipeline_line(directory, s) for s in statuses], dtype=pl.String))
         return pl.concat(parts)
@@ -172,25 +172,21 @@ def tag_text(tags: dict[str, str]) -> str:
     return "".join(f",{name}={value}" for name, value in escaped.items() if value)
 
 
-def alarm_lines(directory: Directory, rows: Transitions) -> list[str]:
-    """Lines of the measurement ``alarm``. Transitions are few, so a loop over them does no harm."""
-    lines = []
-    for i in range(len(rows)):
-        kind, subject, severity = int(rows.kind[i]), int(rows.subject[i]), int(rows.severity[i])
-        threshold = float(rows.threshold[i])
-        label = schema.level_label(directory, subject, severity, threshold) if kind == AlarmKind.LEVEL else ""
-        fields = [f"state={int(rows.state[i])}i", f"severity={severity}i"]
-        for name, value in (("value", rows.value[i]), ("threshold", threshold), ("peak", rows.peak[i])):
-            if math.isfinite(value):
-                fields.append(f"{name}={float(value)!r}")
-        fields.append(f"raised_at={int(rows.raised_at[i]) // 1000}i")
-        fields.append(f"peak_at={int(rows.peak_at[i]) // 1000}i")
-        if label:
-            fields.append(f"label={quote_field(label)}")
-        fields.append(f"directory_version={int(rows.directory_version[i])}i")
-        tags = tag_text(schema.alarm_tags(directory, kind, subject))
-        lines.append(f"{schema.ALARM.name}{tags} {','.join(fields)} {int(rows.at[i])}")
-    return lines
+def alarm_line(record: AlarmRecord) -> str:
+    """A line of the measurement ``alarm``."""
+    fields = []
+    for field in schema.ALARM.fields:
+        value = getattr(record, field.name)
+        if field.name in ("raised_at", "peak_at"):
+            fields.append(f"{field.name}={value // 1000}i")
+        elif field.type is schema.FieldType.INTEGER:
+            fields.append(f"{field.name}={value}i")
+        elif field.type is schema.FieldType.STRING:
+            fields += [f"{field.name}={quote_field(value)}"] if value else []
+        elif math.isfinite(value):
+            fields.append(f"{field.name}={value!r}")
+    tags = tag_text({tag: getattr(record, tag) for tag in schema.ALARM.tags})
+    return f"{schema.ALARM.name}{tags} {','.join(fields)} {record.at}"
 
 
 def pipeline_line(directory: Directory, status: PipelineStatus) -> str:

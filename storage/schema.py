@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from telemetry.alarms import AlarmKind
 from telemetry.directory import Directory
-from telemetry.properties import PROPERTIES, Domain
+from telemetry.properties import PROPERTIES
 
 
 class FieldType(StrEnum):
@@ -192,26 +192,6 @@ def datastream_tags(directory: Directory, datastream: int) -> dict[str, str]:
             DATASTREAM: stream.id,
             PROPERTY: stream.property,
             DOMAIN: str(PROPERTIES[stream.property].domain),
-        }
-    )
-
-
-def alarm_tags(directory: Directory, kind: int, subject: int) -> dict[str, str]:
-    """Tag values of an alarm, by its kind (AlarmKind) and subject (datastream or device index)."""
-    if kind == AlarmKind.LEVEL:
-        of = datastream_tags(directory, subject)
-        tags = {t: of.get(t, "") for t in (CITY, DISTRICT, SITE, PROPERTY, DOMAIN)}
-        return _filled(tags | {KIND: LEVEL, SUBJECT: of[DATASTREAM]})
-    device = directory.devices[subject]
-    district = next((s.district for s in directory.sites if s.id == device.site), "")
-    return _filled(
-        {
-            CITY: directory.city,
-            DISTRICT: district,
-            SITE: device.site,
-            KIND: KIND_NAMES[kind],
-            SUBJECT: device.id,
-            DOMAIN: str(Domain.DEVICE),
         }
     )
 

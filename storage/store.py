@@ -17,9 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from storage.schema import WINDOW_WIDTHS_S
+from storage.schema import KIND_NAMES, WINDOW_WIDTHS_S, level_label
+from telemetry.alarms import AlarmKind
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S, Observations
+from telemetry.properties import PROPERTIES, Domain
 from telemetry.quality import FAIL, GOOD, SUSPECT
 from telemetry.results import Transitions, Windows
 
@@ -141,6 +143,49 @@ class AlarmRecord:
     """[ns since 1970 UTC; InfluxDB keeps microseconds]"""
     label: str
     directory_version: int
+
+
+def alarm_records(directory: Directory, rows: Transitions) -> list[AlarmRecord]:
+    """Changes of alarms with the names that the directory has for their subjects.
+
+    Transitions are few, so a loop over them does no harm.
+    """
+    sites = {s.id: s for s in directory.sites} if len(rows) else {}
+    records = []
+    for i in range(len(rows)):
+        kind, subject = int(rows.kind[i]), int(rows.subject[i])
+        severity, threshold = int(rows.severity[i]), float(rows.threshold[i])
+        if kind == AlarmKind.LEVEL:
+            stream = directory.datastreams[subject]
+            name, at_site, observed = stream.id, stream.site, stream.property
+            domain = PROPERTIES[observed].domain
+            label = level_label(directory, subject, severity, threshold)
+        else:
+            device = directory.devices[subject]
+            name, at_site, observed, domain, label = device.id, device.site, "", Domain.DEVICE, ""
+        site = sites.get(at_site)
+        records.append(
+            AlarmRecord(
+                kind=KIND_NAMES[kind],
+                subject=name,
+                property=observed,
+                domain=str(domain),
+                city=directory.city,
+                district=site.district if site else "",
+                site=at_site,
+                raised_at=int(rows.raised_at[i]),
+                at=int(rows.at[i]),
+                state=int(rows.state[i]),
+                severity=severity,
+                value=float(rows.value[i]),
+                threshold=threshold,
+                peak=float(rows.peak[i]),
+                peak_at=int(rows.peak_at[i]),
+                label=label,
+                directory_version=int(rows.directory_version[i]),
+            )
+        )
+    return records
 
 
 class Store(Protocol):

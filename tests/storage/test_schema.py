@@ -6,28 +6,20 @@ import re
 from pathlib import Path
 
 from storage import schema
-from telemetry.alarms import AlarmKind
+from storage.store import AlarmRecord
 from tests.storage.city import directory
 
 PAGE = (Path(__file__).parents[2] / "docs" / "storage.md").read_text()
 
 
-def test_tags_of_a_site_without_a_district():
+def test_a_site_without_a_district_has_no_such_tag():
     assert schema.DISTRICT not in schema.datastream_tags(directory(), 0)
     assert schema.datastream_tags(directory(), 1)[schema.DISTRICT] == "Kec. Satu"
-    assert schema.alarm_tags(directory(), AlarmKind.SILENCE, 1) == {
-        "city": "kota banjir",
-        "district": "Kec. Satu",
-        "site": "site-1",
-        "kind": "silence",
-        "subject": "dev-1",
-        "domain": "device",
-    }
 
 
 def test_tags_are_those_that_the_schema_names():
     assert set(schema.datastream_tags(directory(), 1)) == set(schema.READING.tags)
-    assert set(schema.alarm_tags(directory(), AlarmKind.LEVEL, 1)) == set(schema.ALARM.tags)
+    assert set(schema.ALARM.tags) | {f.name for f in schema.ALARM.fields} | {"at"} == set(AlarmRecord.__slots__)
     for measurement in schema.MEASUREMENTS.values():
         names = [f.name for f in measurement.fields]
         assert len(set(names)) == len(names) and not set(names) & set(measurement.tags)
