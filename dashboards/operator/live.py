@@ -35,9 +35,23 @@ AcknowledgeSink = Callable[[Acknowledge, str], None]
 """Takes an operator's acknowledgement and comment; the transition comes back through ``transition``."""
 
 MAX_TRENDS_PER_FRAME = 60
-NO_TREND = frozenset({"rain_mm", "wind_direction_deg", "connected"})
-"""Depth per interval, an angle, a switch: their change per hour says nothing."""
+TREND_DOMAINS = frozenset({Domain.FLOOD, Domain.DEVICE})
+NO_TREND = frozenset({"rain_mm", "connected"})
+"""Depth per interval and a switch: their change per hour says nothing. Nor does that of traffic, noise or lamps, which
+swing within minutes; of the air, see AIR_TREND."""
+AIR_TREND = frozenset({"pm2_5_ug_m3", "pm10_ug_m3", "no2_ug_m3", "nox_ug_m3", "o3_ug_m3", "so2_ug_m3", "co_ug_m3"})
 EVERYTHING_NS = (-(2**62), 2**62)
+
+
+def has_trend(name: str) -> bool:
+    """Whether the change per hour of a property says something.
+
+    Examples
+    --------
+    >>> has_trend("water_level_m"), has_trend("speed_km_h"), has_trend("rain_mm")
+    (True, False, False)
+    """
+    return name in AIR_TREND or (PROPERTIES[name].domain in TREND_DOMAINS and name not in NO_TREND)
 
 
 class UnknownError(LookupError):
@@ -396,7 +410,7 @@ class LiveCity:
                 continue
             stream = self.directory.datastreams[alarm.subject]
             self._trend_bucket[alarm.key] = int(self._at[alarm.subject] // (BUCKET_S * NS_PER_S))
-            change = None if stream.property in NO_TREND else trend(*self._recent.series(alarm.subject))
+            change = trend(*self._recent.series(alarm.subject)) if has_trend(stream.property) else None
             if change is None:
                 self._trends[alarm.key] = None
                 continue

@@ -17,10 +17,8 @@ from telemetry.quality import FAIL, MISSING
 BUCKET_S = 30
 """Of several readings in this span, the last is kept."""
 BUCKETS = 64
-SHORT_SPAN_S = 900
-"""Preferred span for a trend; a fast rise must not drown in an older calm."""
-LONG_SPAN_S = 1800
-"""Span for a trend where readings are sparse."""
+SPANS_S = (300, 900, 1800)
+"""Spans over which a trend is looked for, the shortest first: a fast rise must not drown in an older calm."""
 MIN_POINTS = 5
 MIN_SPAN_S = 240
 HORIZON_S = 3 * 3600
@@ -77,9 +75,11 @@ class Trend:
 
 
 def trend(time_s: npt.NDArray[np.int64], value: npt.NDArray[np.float64]) -> Trend | None:
-    """Theil–Sen slope over the last 15 minutes, or 30 if readings are sparse.
+    """Theil–Sen slope over the shortest of 5, 15 and 30 minutes that shows a clear one.
 
-    Pairs closer than a quarter of the span are left out: their slope is mostly noise.
+    Clear: the quartiles of the slopes are no further apart than the median is from zero. If no span is clear, the
+    longest one speaks, and its quartiles say how little is known. Pairs closer than a quarter of the span are left
+    out: their slope is mostly noise.
 
     Parameters
     ----------
@@ -105,21 +105,21 @@ def trend(time_s: npt.NDArray[np.int64], value: npt.NDArray[np.float64]) -> Tren
     >>> trend(t[:4], 1.0 + t[:4]) is None
     True
     """
-    for span_s in (SHORT_SPAN_S, LONG_SPAN_S):
-        if time_s.size == 0:
-            return None
+    found = None
+    for span_s in SPANS_S if time_s.size else ():
         first = int(np.searchsorted(time_s, time_s[-1] - span_s))
         t, v = time_s[first:], value[first:]
-        if t.size >= MIN_POINTS and t[-1] - t[0] >= MIN_SPAN_S:
+        if t.size < MIN_POINTS or t[-1] - t[0] < MIN_SPAN_S:
+            continue
+        i, j = np.triu_indices(t.size, 1)
+        step_s = t[j] - t[i]
+        far = step_s * 4 >= t[-1] - t[0]
+        slopes = (v[j][far] - v[i][far]) / (step_s[far] / 3600)
+        low, middle, high = np.quantile(slopes, (0.25, 0.5, 0.75))
+        found = Trend(float(middle), float(low), float(high), float(np.median(v[-3:])))
+        if high - low <= abs(middle):
             break
-    else:
-        return None
-    i, j = np.triu_indices(t.size, 1)
-    step_s = t[j] - t[i]
-    far = step_s * 4 >= t[-1] - t[0]
-    slopes = (v[j][far] - v[i][far]) / (step_s[far] / 3600)
-    low, middle, high = np.quantile(slopes, (0.25, 0.5, 0.75))
-    return Trend(float(middle), float(low), float(high), float(np.median(v[-3:])))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,13 @@ function nextText(alarm) {
   const next = model.trends.get(alarm.id)?.next;
   if (!next || alarm.severity === 0) return null;
   const level = next.label || t(`severity.${next.severity}`);
-  if (next.latest_s < 60) return t("alarms.next.now", { level });
+  if (next.latest_s < 120) return t("alarms.next.now", { level });
   if (next.latest_s > 3 * 3600) return t("alarms.next.soonest", { level, from: aboutText(next.soonest_s) });
   const [from, to] = [aboutText(next.soonest_s), aboutText(next.latest_s)];
-  if (from === to) return t("alarms.next.soonest", { level, from });
-  return t("alarms.next", { level, from, to });
+  if (from === to) return t("alarms.next.about", { level, from });
+  // "18–35 min" rather than "18 min–35 min".
+  const short = next.soonest_s < 60 ? "0" : next.latest_s < 3600 - 150 ? from.split(" ")[0] : from;
+  return t("alarms.next", { level, from: short, to });
 }
 
 function AcknowledgeButton({ alarm, onAcknowledge }) {
@@ -125,7 +127,7 @@ export function AlarmList({ alarms, selected, onPick, onAcknowledge }) {
       ${returned.length > 0 &&
       html`<h2>${t("alarms.returned")} <b>${returned.length}</b></h2>
         <ol class="events">${returned.map((a) => html`<${Event} key=${a.id} alarm=${a} ...${part} />`)}</ol>`}
-      <h2 title=${t("alarms.jobs.about")}>${t("alarms.jobs")} <b>${jobs.length || ""}</b></h2>
+      <h2 title=${t("alarms.jobs.about")}>${t("alarms.jobs")} <b>${jobs.filter((a) => a.severity > 0).length || ""}</b></h2>
       ${jobs.length === 0
         ? html`<p class="quiet">${t("alarms.jobs.none")}</p>`
         : html`<ol class="jobs">${shown.map((a) => html`<${Job} key=${a.id} alarm=${a} ...${part} />`)}</ol>`}

@@ -189,7 +189,9 @@ export class Chart {
 
   axisDecimals(at) {
     const step = at.length > 1 ? Math.abs(at[1] - at[0]) : 1;
-    return step >= 1 ? 0 : Math.min(3, Math.ceil(-Math.log10(step) - 1e-9));
+    let digits = 0;
+    while (digits < 4 && Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) > 1e-6) digits += 1;
+    return digits;
   }
 
   drawBands(u) {

@@ -32,6 +32,7 @@ const SiteLayer = L.Layer.extend({
     map.on("mousemove", (e) => this.hover(e.containerPoint));
     map.on("mouseout", () => this.hover(null));
     this.tip = L.DomUtil.create("div", "map-tip", map.getContainer());
+    this.tip.hidden = true;
     this.readColours();
     this.draw();
     const tick = (at) => {
@@ -51,7 +52,7 @@ const SiteLayer = L.Layer.extend({
       this.colour[name] = of(name);
       this.colour[`${name}-ink`] = of(`${name}-ink`);
     }
-    for (const name of ["faint", "muted", "silence", "edge", "text", "surface", "focus"]) this.colour[name] = of(name);
+    for (const name of ["faint", "silence", "edge", "text", "surface", "place"]) this.colour[name] = of(name);
     this.font = getComputedStyle(document.body).fontFamily;
   },
 
@@ -141,7 +142,34 @@ const SiteLayer = L.Layer.extend({
       pen.stroke();
     }
     this.loud = loud.filter((m) => m.state.unacknowledged);
-    this.drawLabels(pen, loud, scale, size);
+    const taken = this.drawLabels(pen, loud, scale, size);
+    this.drawNames(pen, taken);
+  },
+
+  /** Names of districts, where nothing that matters stands. */
+  drawNames(pen, taken) {
+    pen.font = `400 13px ${this.font}`;
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.fillStyle = this.colour.place;
+    pen.strokeStyle = this.colour.surface;
+    pen.lineWidth = 3;
+    for (const { name, at } of this.names ?? []) {
+      const { x, y } = this._map.latLngToContainerPoint(at);
+      const half = pen.measureText(name).width / 2;
+      // In the middle of the district, else a little above or below it, else not at all.
+      const free = (dy) => {
+        const box = [x - half, y + dy - 9, x + half, y + dy + 9];
+        const clash = (b) => box[0] < b[2] && box[2] > b[0] && box[1] < b[3] && box[3] > b[1];
+        if (taken.some(clash) || this.drawn.some((m) => clash([m.x - 4, m.y - 4, m.x + 4, m.y + 4]))) return null;
+        return box;
+      };
+      const dy = [0, -14, 14, -26, 26].find(free);
+      if (dy === undefined) continue;
+      taken.push(free(dy));
+      pen.strokeText(name, x, y + dy);
+      pen.fillText(name, x, y + dy);
+    }
   },
 
   /** Names and values beside the most urgent sites, as far as there is room. */
@@ -163,10 +191,10 @@ const SiteLayer = L.Layer.extend({
       const width = Math.max(pen.measureText(site.name).width, pen.measureText(value).width);
       const r = RADIUS[state.severity] * scale + 7;
       const spots = [
-        [x + r, y - 18],
-        [x - r - width, y - 18],
-        [x - width / 2, y + r - 2],
-        [x - width / 2, y - r - 36],
+        [x + r, y - 18, "left"],
+        [x - r - width, y - 18, "right"],
+        [x - width / 2, y + r - 2, "center"],
+        [x - width / 2, y - r - 36, "center"],
       ];
       const spot = spots.find(
         ([left, top]) =>
@@ -174,7 +202,9 @@ const SiteLayer = L.Layer.extend({
       );
       if (!spot) continue;
       count += 1;
-      const [left, top] = spot;
+      const [left, top, align] = spot;
+      const anchor = left + { left: 0, right: width, center: width / 2 }[align];
+      pen.textAlign = align;
       taken.push([left, top, left + width, top + 36]);
       pen.lineWidth = 4;
       pen.strokeStyle = this.colour.surface;
@@ -184,10 +214,11 @@ const SiteLayer = L.Layer.extend({
         [value, `400 15px ${this.font}`, 27],
       ]) {
         pen.font = font;
-        pen.strokeText(text, left, top + dy);
-        pen.fillText(text, left, top + dy);
+        pen.strokeText(text, anchor, top + dy);
+        pen.fillText(text, anchor, top + dy);
       }
     }
+    return taken;
   },
 
   drawPulse(at) {
@@ -322,13 +353,10 @@ export function makeMap(node, onPick) {
   const renderer = L.canvas({ pane: "base", padding: 0.3 });
   const sites = new SiteLayer(onPick);
   let base = null;
-  let names = [];
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const drawBase = () => {
     base?.remove();
-    for (const n of names) n.remove();
-    names = [];
     const order = { city: 0, boundary: 0, district: 0, hull: 0, water: 1, road: 2, stream: 3, river: 4 };
     const list = features(model.city).sort((a, b) => (order[a.properties.kind] ?? 2) - (order[b.properties.kind] ?? 2));
     base = L.geoJSON(list, {
@@ -350,14 +378,9 @@ export function makeMap(node, onPick) {
         };
       },
     }).addTo(map);
-    for (const f of list) {
-      if (f.properties.kind !== "district" || !f.properties.name) continue;
-      const centre = L.geoJSON(f).getBounds().getCenter();
-      const icon = L.divIcon({ className: "district-name", html: "", iconSize: [0, 0] });
-      const marker = L.marker(centre, { icon, interactive: false, keyboard: false, pane: "base" }).addTo(map);
-      marker.getElement().textContent = f.properties.name;
-      names.push(marker);
-    }
+    sites.names = list
+      .filter((f) => f.properties.kind === "district" && f.properties.name)
+      .map((f) => ({ name: f.properties.name, at: L.geoJSON(f).getBounds().getCenter() }));
   };
   const fit = () => {
     const city = model.city;

@@ -164,7 +164,7 @@ export function SitePanel({ id, onClose }) {
       <div class="spans" role="group" aria-label=${t("site.span")}>
         ${SPANS_H.map((h) => html`<button class="button" aria-pressed=${h === spanH} onClick=${() => setSpanH(h)}>${t(`site.span.${h}`)}</button>`)}
       </div>
-      <div class="streams">
+      <div class=${`streams charts-${main.length}`}>
         ${main.map((s) => html`<${Stream} key=${s.id} stream=${s} spanH=${spanH} alarm=${alarms.get(s.id)} chart=${true} />`)}
         ${(model.devicesOfSite.get(id) ?? []).map(
           (d) => html`
