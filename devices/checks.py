@@ -15,6 +15,7 @@ RESERVED_DEVICE = "clock"
 """The topic level of the simulated clock; a device of that name could not be told from it."""
 
 _BAD_ID = re.compile(r"[\s/+#\\\x00-\x1f\x7f]")
+_BAD_DATASTREAM_ID = re.compile(r"[\s\\\x00-\x1f\x7f]")
 _POSITIVE = ("rate_max_per_s", "flat_suspect_s", "flat_fail_s")
 
 
@@ -69,8 +70,12 @@ def check_device(device: Device) -> None:
 
 
 def check_datastream(stream: Datastream) -> None:
-    """Raise InvalidEntryError if the datastream's id or limits cannot be right."""
-    check_id(stream.id, "datastream")
+    """Raise InvalidEntryError if the datastream's id or limits cannot be right.
+
+    Its id is a tag but no topic level, so it may hold ``/``, as in ``dayeuhkolot/water_level_m``.
+    """
+    if not 1 <= len(stream.id) <= 200 or _BAD_DATASTREAM_ID.search(stream.id):
+        raise InvalidEntryError(f"datastream id {stream.id!r} must be 1 to 200 characters without spaces and \\")
     check_limits(stream.limits, f"datastream {stream.id!r}")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from devices.checks import check_datastream, check_device, check_site
 from simulators.recording_map import (
     NUMBER_FORMATS,
     FileMap,
@@ -130,7 +131,8 @@ def load_recording(path: Path | str, map_file: Path | str | None = None) -> Reco
     Parameters
     ----------
     path : path
-        A folder with the files that the map names; or one CSV file, if the map describes just one.
+        A folder with the files that the map names; or one CSV file: only that is read, by the entry of the map with
+        its name, or by the only entry.
     map_file : path, optional
         The map; default: ``map.toml`` in the folder.
 
@@ -146,15 +148,17 @@ def load_recording(path: Path | str, map_file: Path | str | None = None) -> Reco
     map_path = Path(map_file) if map_file is not None else folder / MAP_NAME
     found = read_map(map_path)
     if path.is_file():
-        if len(found.files) != 1:
-            raise RecordingError(f"{map_path} describes {len(found.files)} files: give the folder, not {path.name}")
-        paths = [path]
+        chosen = [f for f in found.files if Path(f.path).name == path.name] or found.files
+        if len(chosen) != 1:
+            named = ", ".join(f.path or "one without path" for f in chosen)
+            raise RecordingError(f"{map_path} describes several files ({named}), but which of them is {path.name}?")
+        files = [(chosen[0], path)]
     else:
         nameless = next((i for i, f in enumerate(found.files) if not f.path), None)
         if nameless is not None:
             raise RecordingError(f"{map_path}: files[{nameless}].path is needed when a folder is replayed")
-        paths = [folder / f.path for f in found.files]
-    return _Loader(found, map_path).load(paths)
+        files = [(f, folder / f.path) for f in found.files]
+    return _Loader(found, map_path).load(files)
 
 
 class _Loader:
@@ -167,12 +171,13 @@ class _Loader:
         self.index: dict[str, int] = {}
         self.parts: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
 
-    def load(self, paths: list[Path]) -> Recording:
-        for file, path in zip(self.map.files, paths, strict=True):
+    def load(self, files: list[tuple[FileMap, Path]]) -> Recording:
+        for file, path in files:
             self._read(file, path)
+        whole = len(files) == len(self.map.files)
         for what, named in (("limits", self.map.limits), ("ladders", self.map.ladders)):
             unknown = next((name for name in named if name not in self.streams), None)
-            if unknown is not None:
+            if unknown is not None and whole:
                 known = ", ".join(self.streams)
                 raise RecordingError(f"{self.map_path}: {what}: there is no datastream {unknown!r} (there are {known})")
         stream = np.concatenate([p[0] for p in self.parts])
@@ -182,7 +187,7 @@ class _Loader:
             first = self.account.bad_rows[0] if self.account.bad_rows else None
             why = f"; row {first.row} of {first.file}: {first.reason}" if first else ""
             raise RecordingError(
-                f"not one reading in {', '.join(p.name for p in paths)}: {self.account.rows} rows, "
+                f"not one reading in {', '.join(path.name for _, path in files)}: {self.account.rows} rows, "
                 f"{self.account.missing} missing, {self.account.filtered} filtered, "
                 f"{self.account.other_devices} of other devices, {self.account.bad} bad{why}"
             )
@@ -199,9 +204,15 @@ class _Loader:
             observed_at=observed_at[order],
             value=value[order],
             account=self.account,
-            truth=self._truth(self.map.truth),
+            truth=self._truth(self.map.truth, whole),
         )
         try:
+            for site in recording.sites:
+                check_site(site)
+            for device in recording.devices:
+                check_device(device)
+            for datastream in recording.datastreams:
+                check_datastream(datastream)
             Directory(0, recording.city, 0.0, recording.sites, recording.devices, recording.datastreams)
         except ValueError as error:
             raise RecordingError(f"{self.map_path}: {error}") from error
@@ -281,8 +292,8 @@ class _Loader:
             raise RecordingError(f"{self.map_path}: datastream {name!r} is described twice, and differently")
         self.index.setdefault(name, len(self.index))
 
-    def _truth(self, truth: TruthMap | None) -> Truth | None:
-        if truth is None:
+    def _truth(self, truth: TruthMap | None, whole: bool) -> Truth | None:
+        if truth is None or (truth.datastream not in self.streams and not whole):
             return None
         if truth.datastream not in self.streams:
             raise RecordingError(f"{self.map_path}: truth.datastream {truth.datastream!r} is not in the recording")

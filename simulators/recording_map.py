@@ -13,99 +13,18 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from telemetry.directory import Device, Gate, Ladder, Limits, Site, Step
+from devices.city_file import DeviceTable, LadderTable, LimitsTable, SiteTable, Table
 from telemetry.properties import PROPERTIES, conversion
 
 NUMBER_FORMATS = {"days": 86_400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0, "milliseconds": 0.001}
 """Time formats that are plain numbers, counted from ``start``. [s]"""
-SEVERITIES = {"waspada": 1, "siaga": 2, "awas": 3}
-DIRECTIONS = {"above": 1, "below": -1}
-GATES = {"always": Gate.ALWAYS, "dark": Gate.DARK}
 
 
 class RecordingError(Exception):
     """A map or a file of a recording that cannot be used. Permanent; the message names the file and the key."""
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the map: a key that is not known is an error, not ignored."""
-
-
-class StepMap(_Table, kw_only=True):
-    """One threshold."""
-
-    value: float
-    severity: Literal["waspada", "siaga", "awas"]
-    label: str = ""
-
-
-class LadderMap(_Table, kw_only=True):
-    """Thresholds of a datastream."""
-
-    steps: list[StepMap] = []
-    direction: Literal["above", "below"] = "above"
-    deadband: float = 0.0
-    on_delay_s: float = 0.0
-    off_delay_s: float = 0.0
-    gate: Literal["always", "dark"] = "always"
-
-    def ladder(self) -> Ladder:
-        """As the Directory has it."""
-        return Ladder(
-            steps=tuple(Step(s.value, SEVERITIES[s.severity], s.label or s.severity) for s in self.steps),
-            direction=DIRECTIONS[self.direction],
-            deadband=self.deadband,
-            on_delay_s=self.on_delay_s,
-            off_delay_s=self.off_delay_s,
-            gate=GATES[self.gate],
-        )
-
-
-class LimitsMap(_Table, kw_only=True):
-    """Limits of the quality tests; the keys are those of ``telemetry.directory.Limits``."""
-
-    fail_min: float | None = None
-    fail_max: float | None = None
-    suspect_min: float | None = None
-    suspect_max: float | None = None
-    rate_max_per_s: float | None = None
-    flat_tolerance: float = 0.0
-    flat_suspect_s: float | None = None
-    flat_fail_s: float | None = None
-
-    def limits(self) -> Limits:
-        """As the Directory has it."""
-        return Limits(**{name: getattr(self, name) for name in Limits.__struct_fields__})
-
-
-class SiteMap(_Table, kw_only=True):
-    """A place."""
-
-    id: str
-    name: str = ""
-    latitude: float
-    longitude: float
-    district: str = ""
-
-    def site(self) -> Site:
-        """As the Directory has it."""
-        return Site(self.id, self.name or self.id, self.latitude, self.longitude, self.district)
-
-
-class DeviceMap(_Table, kw_only=True):
-    """A station."""
-
-    id: str
-    site: str
-    model: str = ""
-    silence_after_s: float = 3600.0
-
-    def device(self) -> Device:
-        """As the Directory has it."""
-        return Device(self.id, self.site, self.model, self.silence_after_s)
-
-
-class TimeMap(_Table, kw_only=True):
+class TimeMap(Table, frozen=True, kw_only=True):
     """Where and how the time stands in a file."""
 
     columns: list[str]
@@ -118,7 +37,7 @@ class TimeMap(_Table, kw_only=True):
     nonexistent: Literal["drop", "forward"] = "drop"
 
 
-class ValueMap(_Table, kw_only=True):
+class ValueMap(Table, frozen=True, kw_only=True):
     """One column that is a datastream (or, with a device column, one datastream for each device)."""
 
     column: str
@@ -129,13 +48,13 @@ class ValueMap(_Table, kw_only=True):
     unit: str = ""
     scale: float = 1.0
     offset: float = 0.0
-    missing: list[str | float] = []
-    where: dict[str, str | list[str]] = {}
-    limits: LimitsMap = LimitsMap()
-    ladder: LadderMap = LadderMap()
+    missing: list[str | float] = msgspec.field(default_factory=list)
+    where: dict[str, str | list[str]] = msgspec.field(default_factory=dict)
+    limits: LimitsTable = LimitsTable()
+    ladder: LadderTable = LadderTable()
 
 
-class FileMap(_Table, kw_only=True):
+class FileMap(Table, frozen=True, kw_only=True):
     """One CSV file."""
 
     path: str = ""
@@ -149,39 +68,39 @@ class FileMap(_Table, kw_only=True):
     quote: str = '"'
     encoding: str = "utf-8-sig"
     device_column: str = ""
-    devices: dict[str, str] = {}
+    devices: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class EventMap(_Table, kw_only=True):
+class EventMap(Table, frozen=True, kw_only=True):
     """One true event."""
 
     start: datetime
     end: datetime
 
 
-class TruthMap(_Table, kw_only=True):
+class TruthMap(Table, frozen=True, kw_only=True):
     """What really happened, for scoring the alarms."""
 
     datastream: str
     file: str = ""
     level: str = ""
-    events: list[EventMap] = []
+    events: list[EventMap] = msgspec.field(default_factory=list)
     zone: str = "UTC"
     merge_gap_s: float = 0.0
     horizon_s: float = 0.0
 
 
-class RecordingMap(_Table, kw_only=True):
+class RecordingMap(Table, frozen=True, kw_only=True):
     """The whole map."""
 
     name: str
     city: str
     utc_offset_h: float = 0.0
-    sites: list[SiteMap]
-    devices: list[DeviceMap]
+    sites: list[SiteTable]
+    devices: list[DeviceTable]
     files: list[FileMap]
-    limits: dict[str, LimitsMap] = {}
-    ladders: dict[str, LadderMap] = {}
+    limits: dict[str, LimitsTable] = msgspec.field(default_factory=dict)
+    ladders: dict[str, LadderTable] = msgspec.field(default_factory=dict)
     truth: TruthMap | None = None
 
 

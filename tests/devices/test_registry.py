@@ -221,6 +221,7 @@ def test_what_is_left_out_stays(url):
         ({"devices": [Device("clock", "hadfields")]}, "taken by the clock's topic"),
         ({"devices": [Device("don-1", "nowhere")]}, "names site 'nowhere'"),
         ({"devices": [Device("don-1", "hadfields", "", float("inf"))]}, "silence_after_s must be above 0, got inf"),
+        ({"datastreams": [Datastream("a b", "hadfields", "don-1", "rain_mm")]}, "datastream id 'a b'"),
         ({"datastreams": [Datastream("s", "hadfields", "ghost", "rain_mm")]}, "names device 'ghost'"),
         ({"datastreams": [Datastream("s", "hadfields", "don-1", "level")]}, "unknown observed property 'level'"),
         (

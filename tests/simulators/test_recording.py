@@ -361,6 +361,23 @@ def test_a_wrong_map_or_file_is_named(tmp_path, csv, files, values, tail, messag
         load(tmp_path, csv, files, values, tail)
 
 
+@pytest.mark.parametrize("csv", ["t,v\n", "t,v\n\n\n", "t,v", "t,v\n,\n"])
+def test_a_file_without_rows_is_told(tmp_path, csv):
+    for time in ('"iso"', '"days"', '"%H:%M"'):
+        with pytest.raises(RecordingError, match=r"not one reading in x\.csv"):
+            load(tmp_path, csv, f'time = {{ columns = ["t"], format = {time}, zone = "Asia/Jakarta" }}\n')
+
+
+def test_swapped_positions_are_told(tmp_path):
+    load(tmp_path, CSV, TIME)
+    text = (tmp_path / "map.toml").read_text()
+    (tmp_path / "map.toml").write_text(
+        text.replace("-6.9", "107.6", 1).replace("longitude = 107.6", "longitude = -6.9")
+    )
+    with pytest.raises(RecordingError, match="latitude and longitude look swapped"):
+        load_recording(tmp_path)
+
+
 def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(RecordingError, match="there is no recording"):
         load_recording(tmp_path / "nothing")
@@ -414,3 +431,14 @@ def test_every_key_of_the_map_is_documented():
     for table in tables:
         for key in table.__struct_fields__:
             assert f"`{key}`" in text or f"{key} =" in text, f"{table.__name__}.{key} is not in docs/replay.md"
+
+
+def test_one_file_of_a_recording_with_several():
+    don = RECORDINGS / "don_hadfields_2007"
+    stage = load_recording(don / "stage_15min.csv.gz", don / "map.toml")
+    assert ([s.property for s in stage.datastreams], len(stage)) == (["water_level_m"], 35006)
+    assert len(stage.truth.events) == 2
+    flow = load_recording(don / "flow_15min.csv.gz")
+    assert ([s.property for s in flow.datastreams], flow.truth) == (["discharge_m3_s"], None)
+    with pytest.raises(RecordingError, match=r"which of them is SOURCE\.md"):
+        load_recording(don / "SOURCE.md")
