@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulators.chance import keys, normal, uniform
+from simulators.faults import distort
 from simulators.plan import Plan, load
 from simulators.rain import TIP_MM
 from simulators.schedule import EPISODE_MIN, EPISODE_NS, NS_PER_MIN, Schedule
@@ -78,6 +79,8 @@ class Kind(StrEnum):
     """Subject: device id."""
     SILENCE = "silence"
     """A device does not send. Subject: device id."""
+    FAULT = "fault"
+    """A sensor lies. Subject: datastream id; label: how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,8 @@ class City:
         Another seed, another city's weather and luck; the posts stand where they stand.
     plan : str or Path
         Id of a city in ``cities/``, or the path of such a file.
+    faults : bool
+        Whether some sensors lie (see ``faults``).
 
     Raises
     ------
@@ -125,8 +130,9 @@ class City:
         There is no such city, or its file is wrong.
     """
 
-    def __init__(self, seed: int = 1, plan: str | Path = "bandung") -> None:
+    def __init__(self, seed: int = 1, plan: str | Path = "bandung", *, faults: bool = True) -> None:
         self.seed = seed
+        self._with_faults = faults
         self.plan: Plan = load(plan)
         installed = install(self.plan)
         self.name: str = self.plan.id
@@ -229,6 +235,18 @@ class City:
                 value = np.round(read[name], 1)
             else:
                 value = _measured(name, read[name], error)
+            if self._with_faults:
+                for fault in self.schedule.faults(episode):
+                    if fault.property != name:
+                        continue
+                    minute = (at - began) / NS_PER_MIN
+                    struck = self.world.members[group.kind][device] == fault.station
+                    struck &= (minute >= fault.start_min) & (minute < fault.end_min)
+                    if struck.any():
+                        mine = int(np.searchsorted(self.world.members[group.kind], fault.station))
+                        frozen_at = round(float(truth[group.kind, name][int(fault.start_min), mine]), 1)
+                        keys_of = self._error_keys[stream[struck]]
+                        value[struck] = distort(fault.kind, value[struck], frozen_at, keys_of, n[struck])
             good = ~np.isnan(value)
             yield Samples(stream[good], at[good], value[good])
 
@@ -270,14 +288,21 @@ class City:
         dead = self.schedule.dead_battery(episode)
         if dead is not None:
             found.append((Kind.SILENCE, self.devices[dead.station].id, dead.start_min, dead.end_min))
+        labelled = [(*f, "") for f in found]
+        if self._with_faults:
+            labelled += [
+                (Kind.FAULT, f"{self.devices[f.station].id}.{f.property}", f.start_min, f.end_min, str(f.kind))
+                for f in self.schedule.faults(episode)
+            ]
         cut = [
             Happening(
                 kind,
                 subject,
                 max(began + round(start * NS_PER_MIN), start_ns),
                 min(began + round(end * NS_PER_MIN), end_ns),
+                label,
             )
-            for kind, subject, start, end in found
+            for kind, subject, start, end, label in labelled
         ]
         return [h for h in cut if h.start < h.end]
 
@@ -410,6 +435,7 @@ def preview(city: City, start_ns: int, minutes: int = 180, every_min: int = 5) -
             f"  {np.median(speed) if speed.size else math.nan:11.1f}  {slow:13d}  {latest(lamp)}"
         )
     lines += [f"silent: {h.subject} {clock(h.start)}-{clock(h.end)}" for h in silent]
+    lines += [f"{h.label}: {h.subject} {clock(h.start)}-{clock(h.end)}" for h in about(Kind.FAULT)]
     lines += [f"incident: {h.subject} {clock(h.start)}-{clock(h.end)}" for h in about(Kind.INCIDENT)]
     worst: dict[str, Happening] = {}
     for h in [*floods, *jams, *about(Kind.LEVEL, "air")]:

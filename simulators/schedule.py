@@ -1,4 +1,4 @@
-"""What happens when: every episode of four hours has its storm, its incident, its dark lamp and its dead battery.
+"""What happens when: every episode of four hours has its storm, incident, dark lamp, dead battery and faults.
 
 Episodes begin at 01:20, 05:20, 09:20, 13:20, 17:20 and 21:20 local time. The one at 17:20 has the great storm, at
 rush hour and dusk; the others are milder and differ. Everything is drawn from the seed and the episode's number alone.
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulators.chance import Dice, key
+from simulators.faults import AFFECTED, Fault
 from simulators.plan import Plan
 from simulators.rain import Cell, great_storm, lesser_storm
 from simulators.stations import Stations
@@ -53,6 +54,7 @@ class Schedule:
         self._counters = self._of_kinds("traffic")
         self._batteries = self._of_kinds("rain", "noise", "weather")
         self._dead: dict[int, Outage | None] = {}
+        self._faults: dict[int, tuple[Fault, ...]] = {}
         places = plan.local_km(list(plan.outline))
         self._reach_km = float(abs(places).max())
 
@@ -123,3 +125,18 @@ class Schedule:
                 else None
             )
         return self._dead[episode]
+
+    def faults(self, episode: int) -> tuple[Fault, ...]:
+        """The sensors that lie in an episode; never the one whose battery dies."""
+        if episode not in self._faults:
+            dead = self.dead_battery(episode)
+            found = []
+            for kind, properties in AFFECTED.items():
+                sound = [i for i in self._of_kinds(*properties) if dead is None or i != dead.station]
+                if sound:
+                    dice = Dice(self._seed, kind, episode)
+                    station = self._struck(sound, kind, episode)
+                    name = properties[self._stations[station].kind]
+                    found.append(Fault(kind, station, name, dice.between(8.0, 25.0), dice.between(150.0, 200.0)))
+            self._faults[episode] = tuple(found)
+        return self._faults[episode]

@@ -207,7 +207,7 @@ def _ladder(plan: Plan, station: Station, name: str) -> Ladder:
                     )
                 ),
                 deadband=0.10,
-                on_delay_s=60.0,
+                on_delay_s=130.0,  # three readings: a single false echo is no flood
                 off_delay_s=600.0,
             )
         case "speed_km_h":

@@ -19,7 +19,8 @@ def solar_elevation_deg(time_ns: npt.NDArray[np.int64], latitude: Floats, longit
 
     References
     ----------
-    Declination 23.44° sin(360 (284 + n) / 365) (Cooper 1969); equation of time by Spencer 1971; good to half a degree.
+    Declination 23.44° sin(360 (284 + n) / 365) (Cooper 1969); the usual three-term equation
+    of time; good to half a degree, without refraction.
 
     Examples
     --------

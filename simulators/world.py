@@ -290,8 +290,8 @@ class World:
             volt = new + 0.02 * street.day_wave(hour, 13.0)[:, None]
             if dying is not None and dying.station in self.members[kind]:
                 one = int(np.searchsorted(self.members[kind], dying.station))
-                drop = np.clip((NODES - dying.start_min + 40.0) / 40.0, 0.0, 1.0)
-                volt[:, one] -= np.where(dying.end_min > NODES, 0.75 * drop**2, 0.0)
+                drop = np.clip(NODES / dying.start_min, 0.0, 1.0)
+                volt[:, one] -= np.where(dying.end_min > NODES, 0.75 * drop, 0.0)
             out[kind, "battery_v"] = volt
 
 

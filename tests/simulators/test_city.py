@@ -13,7 +13,7 @@ from simulators.schedule import NS_PER_MIN
 from telemetry.properties import PROPERTIES
 
 DAY_NS = 1440 * NS_PER_MIN
-CITY = City(seed=1)
+CITY = City(seed=1, faults=False)
 EVENING = CITY.start_of_evening("2026-11-24")
 DAY = CITY.sample(EVENING, EVENING + DAY_NS)
 IDS = np.array([d.id for d in CITY.datastreams])
@@ -48,7 +48,7 @@ def test_cutting_an_interval_changes_nothing(x: int, y: int, z: int) -> None:
 
 
 def test_what_was_asked_before_changes_nothing() -> None:
-    fresh = City(seed=1)
+    fresh = City(seed=1, faults=False)
     late = fresh.sample(EVENING + 23 * 60 * NS_PER_MIN, EVENING + DAY_NS)
     mine = DAY.observed_at >= EVENING + 23 * 60 * NS_PER_MIN
     assert (late.value == DAY.value[mine]).all() and (late.datastream == DAY.datastream[mine]).all()
@@ -56,7 +56,10 @@ def test_what_was_asked_before_changes_nothing() -> None:
 
 def test_a_seed_is_a_city_and_another_seed_another() -> None:
     hour = 60 * NS_PER_MIN
-    again, other = City(seed=1).sample(EVENING, EVENING + hour), City(seed=2).sample(EVENING, EVENING + hour)
+    again, other = (
+        City(seed=1, faults=False).sample(EVENING, EVENING + hour),
+        City(seed=2, faults=False).sample(EVENING, EVENING + hour),
+    )
     assert (again.value == DAY.value[: len(again)]).all()
     assert len(other) != len(again) or (other.value != again.value).any()
 
@@ -66,7 +69,7 @@ def test_a_new_device_leaves_the_readings_of_the_others_alone(tmp_path: Path) ->
     changed = text.replace("[rain]\n", '[rain]\n"Baru" = [107.6100, -6.9000]\n')
     path = tmp_path / "bandung.toml"
     path.write_text(changed, encoding="utf-8")
-    grown = City(seed=1, plan=path)
+    grown = City(seed=1, plan=path, faults=False)
     assert len(grown.devices) == len(CITY.devices) + 1
     samples = grown.sample(EVENING, EVENING + 120 * NS_PER_MIN)
     old = DAY.observed_at < EVENING + 120 * NS_PER_MIN
@@ -167,6 +170,30 @@ def test_the_gauge_catches_the_rain_that_fell() -> None:
     # at most a tip is left in the bucket; up to 6 % lost in tipping
     assert (caught[awake] <= fell[awake] + 0.01).all()
     assert (caught[awake] >= 0.93 * fell[awake] - 0.2).all()
+
+
+def test_faults_change_what_is_reported_and_only_there() -> None:
+    faulty = City(seed=1)
+    samples = faulty.sample(EVENING, EVENING + 240 * NS_PER_MIN)
+    sound = DAY.observed_at < EVENING + 240 * NS_PER_MIN
+    assert (samples.datastream == DAY.datastream[sound]).all() and (samples.observed_at == DAY.observed_at[sound]).all()
+    differs = samples.value != DAY.value[sound]
+    faults = [h for h in faulty.truth(EVENING, EVENING + 240 * NS_PER_MIN) if h.kind == Kind.FAULT]
+    assert {h.label for h in faults} == {"false echoes", "frozen value", "broken wire"}
+    inside = np.zeros(len(samples), bool)
+    for h in faults:
+        mine = (IDS[samples.datastream] == h.subject) & (samples.observed_at >= h.start) & (samples.observed_at < h.end)
+        inside |= mine
+        values = samples.value[mine]
+        if h.label == "frozen value":
+            assert len(set(values.tolist())) == 1 and len(values) > 100
+        elif h.label == "broken wire":
+            assert (values == -127.0).all()
+        else:
+            echo = np.flatnonzero(differs[mine])
+            assert 3 <= len(echo) <= 30 and (np.diff(echo) > 1).all()
+            assert values[echo] - DAY.value[sound][mine][echo] == pytest.approx(np.full(len(echo), 1.8))
+    assert differs.any() and not differs[~inside].any()
 
 
 def of(kind: Kind, truth: list[Happening], prefix: str = "", severity: int | None = None) -> list[Happening]:
