@@ -50,6 +50,7 @@ def publish(
     seed: int = 1,
     device_name: str = "d{}",
     timeout_s: float = 60.0,
+    probe_every: int = 0,
     username: str | None = None,
     password: str | None = None,
 ) -> Published:
@@ -66,6 +67,9 @@ def publish(
         the program's second, so that each reading is one of its kind.
     timeout_s : float
         Give up if the broker stays silent for so long.
+    probe_every : int
+        If not 0, readings carry the time of sending, and every so-manieth message comes from one of the devices
+        ``probe0`` to ``probe99``, going to 9 and back to 0 in turn, so that each of them moves an alarm.
 
     Raises
     ------
@@ -87,6 +91,7 @@ def publish(
     sock.setblocking(False)
     topics = [f"pantau/v1/{city}/{device_name.format(d)}".encode() for d in range(devices)]
     heads = [len(t).to_bytes(2, "big") + t for t in topics]
+    probes = [len(t).to_bytes(2, "big") + t for t in (f"pantau/v1/{city}/probe{i}".encode() for i in range(100))]
     began, cpu, start_us = time.perf_counter(), time.process_time(), int(time.time()) * 1_000_000
     values = [f"{rng.uniform(0, 3):.3f}" for _ in range(997)]
     sent = acknowledged = refused = packet_id = 0
@@ -94,14 +99,20 @@ def publish(
     while acknowledged + refused < messages:
         due = messages if rate_per_s is None else min(messages, int((time.perf_counter() - began) * rate_per_s) + 1)
         room = min(due - sent, window - (sent - acknowledged - refused), 1000 if len(out) < 262_144 else 0)
+        if probe_every:
+            start_us = time.time_ns() // 1000 - first - sent
         for number in range(first + sent, first + sent + room):
             packet_id = packet_id % 65_535 + 1
+            head, value = heads[number % devices], values[number % 997]
+            if probe_every and number % probe_every == 0:
+                turn, which = divmod(number // probe_every, len(probes))
+                head, value = probes[which], "0" if turn % 2 else "9"
             body = (
-                heads[number % devices]
+                head
                 + packet_id.to_bytes(2, "big")
                 + (
                     b'\0{"time": %d, "property": "%s", "value": %s}'
-                    % (start_us + number, property_name.encode(), values[number % 997].encode())
+                    % (start_us + number, property_name.encode(), value.encode())
                 )
             )
             out += b"\x32" + _length(len(body)) + body
@@ -167,6 +178,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=None, help="messages a second; default: as fast as it goes")
     parser.add_argument("--window", type=int, default=5000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--probe-every", type=int, default=0, help="so many messages for one that moves an alarm")
     parser.add_argument("--username")
     parser.add_argument("--password")
     a = parser.parse_args()
@@ -180,6 +192,7 @@ def main() -> None:
         rate_per_s=a.rate,
         window=a.window,
         first=a.first,
+        probe_every=a.probe_every,
         username=a.username,
         password=a.password,
     )

@@ -71,6 +71,8 @@ class LevelState:
     """Since when the value has been back by more than the deadband; NOT_RUNNING if it is not."""
     active: Bools
     """Which levels are entered."""
+    due_from: int
+    """No delay runs out before this moment: until then nobody need be looked at. [ns]"""
     occurrence: Occurrences
 
     @classmethod
@@ -83,6 +85,7 @@ class LevelState:
             beyond_since=np.full(shape, NOT_RUNNING, dtype=np.int64),
             back_since=np.full(shape, NOT_RUNNING, dtype=np.int64),
             active=np.zeros(shape, dtype=np.bool_),
+            due_from=NOT_RUNNING,
             occurrence=Occurrences.empty(datastreams),
         )
 
@@ -93,12 +96,14 @@ class SilenceState:
 
     last_at: Ints
     """Time of the newest reading; NEVER before the first."""
+    due_from: int
+    """Nobody falls silent before this moment. [ns]"""
     occurrence: Occurrences
 
     @classmethod
     def empty(cls, devices: int) -> SilenceState:
         """Nobody has spoken yet."""
-        return cls(np.full(devices, NEVER, dtype=np.int64), Occurrences.empty(devices))
+        return cls(np.full(devices, NEVER, dtype=np.int64), NEVER, Occurrences.empty(devices))
 
 
 @dataclass(slots=True)
@@ -196,7 +201,10 @@ def judge_levels(
         last = segments.end - 1
         state.at[segments.key] = observed_at[last]
         state.value[segments.key] = value[last]
-    _run_out(state, directory, log, now)
+        for _, _, due, _ in _pending(state, directory, segments.key):
+            state.due_from = min(state.due_from, int(due.min()))
+    if now > state.due_from:
+        _run_out(state, directory, log, now)
     return log.columns()
 
 
@@ -356,21 +364,32 @@ def _note_peaks(state: LevelState, directory: Directory, segments: Segments, obs
 def _run_out(state: LevelState, directory: Directory, log: TransitionLog, now: int) -> None:
     """Delays that ran out since the last reading take effect although no reading came."""
     no_rows_at, no_rows = np.empty(0, dtype=np.int64), np.empty(0)
+    everyone = np.arange(state.at.shape[0], dtype=np.int32)
     events = _Events()
+    for subject, step, at, entered in _pending(state, directory, everyone):
+        for k in range(MAX_STEPS):
+            due = (step == k) & (at < now)
+            events.add(subject[due], at[due], k, entered)
+    for index, moment, steps, enters in events.in_order():
+        _apply(state, directory, log, index, moment, steps, enters, no_rows_at, no_rows)
+    left = [int(at.min()) for _, _, at, _ in _pending(state, directory, everyone)]
+    state.due_from = min(left, default=NOT_RUNNING)
+
+
+def _pending(
+    state: LevelState, directory: Directory, subjects: npt.NDArray[np.int32]
+) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.intp], Ints, bool]]:
+    """Delays that run: (subjects, steps, when they run out, whether the level is then entered or left)."""
+    found = []
     for entered, since, delay in (
         (True, state.beyond_since, directory.on_delay_ns),
         (False, state.back_since, directory.off_delay_ns),
     ):
-        pending = (since != NOT_RUNNING) & (state.active != entered)
-        if not pending.any():
-            continue
-        subject, step = np.nonzero(pending)
-        at = since[subject, step] + delay[subject]
-        for k in range(MAX_STEPS):
-            due = (step == k) & (at < now)
-            events.add(subject[due].astype(np.int32), at[due], k, entered)
-    for subject_index, moment, steps, enters in events.in_order():
-        _apply(state, directory, log, subject_index, moment, steps, enters, no_rows_at, no_rows)
+        row, step = np.nonzero((since[subjects] != NOT_RUNNING) & (state.active[subjects] != entered))
+        if row.size:
+            subject = subjects[row]
+            found.append((subject, step, since[subject, step] + delay[subject], entered))
+    return found
 
 
 # --------------------------------------------------------------------------------------------------------- silence
@@ -409,11 +428,14 @@ def judge_silence(
     log = TransitionLog(AlarmKind.SILENCE, directory.version)
     if device.size:
         _find_gaps(state, directory, log, device, observed_at, listening_since)
-    if listening_since is not None:
+    if listening_since is not None and now > state.due_from:
         heard = np.maximum(state.last_at, listening_since)
-        silent = (heard + directory.silence_after_ns < now) & (state.occurrence.severity == 0)
+        due = heard + directory.silence_after_ns
+        silent = (due < now) & (state.occurrence.severity == 0)
         for subject in np.flatnonzero(silent):
             _fall_silent(state.occurrence, directory, log, int(subject), int(heard[subject]))
+        speaking = due[state.occurrence.severity == 0]
+        state.due_from = int(speaking.min()) if speaking.size else NOT_RUNNING
     return log.columns()
 
 
@@ -452,6 +474,8 @@ def _find_gaps(
         _speak_again(o, log, subject, int(observed_at[row]), int(before[row]))
     newest = observed_at[segments.end - 1]
     state.last_at[segments.key] = np.maximum(state.last_at[segments.key], newest)
+    due = state.last_at[segments.key] + directory.silence_after_ns[segments.key]
+    state.due_from = min(state.due_from, int(due.min()))
 
 
 def _fall_silent(o: Occurrences, directory: Directory, log: TransitionLog, subject: int, heard: int) -> None:

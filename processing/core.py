@@ -61,6 +61,8 @@ class State:
     windows: tuple[WindowState, ...]
     level: LevelState
     silence: SilenceState
+    directory_version: int
+    """Of the last step."""
 
     @classmethod
     def empty(cls, datastreams: int, devices: int) -> State:
@@ -81,6 +83,7 @@ class State:
             ),
             level=LevelState.empty(datastreams),
             silence=SilenceState.empty(devices),
+            directory_version=-1,
         )
 
     @classmethod
@@ -175,6 +178,10 @@ def step(
     streams = len(directory.datastreams)
     if len(observations) and not (observations.datastream.min() >= 0 and observations.datastream.max() < streams):
         raise ValueError(f"datastream index outside the directory's 0..{streams - 1} (version {directory.version})")
+    if directory.version != state.directory_version:
+        # Other delays may be in force: look at everybody.
+        state.directory_version = directory.version
+        state.level.due_from = state.silence.due_from = NEVER
     order = np.lexsort((observations.observed_at, observations.datastream))
     batch = observations.take(order)
     newer, corrects, duplicate, lost = _sort_out(state, batch)
