@@ -109,6 +109,7 @@ class Connection:
         self._connects = self._sessions_lost = 0
         self._dropped: int | None = None
         self._dropped_last = 0
+        self._drops_refused = False
 
     def start(self) -> None:
         """Begin to connect, in a thread of its own."""
@@ -206,11 +207,15 @@ class Connection:
     def _converse(self) -> None:
         """Connect, and stay until the connection is lost (``_LostError``) or closed by us."""
         sock = self._connect()
+        conversation = _Conversation(self, sock)
         try:
-            _Conversation(self, sock).run()
+            conversation.run()
         except (OSError, StreamBrokenError) as error:
             raise _LostError(f"the connection to {self.settings.address} broke: {error}") from error
         finally:
+            if conversation.asked_for_drops and not self._closing.is_set():
+                self._drops_refused = True
+                log.info("broker %s ends the connection if asked for %s", self.settings.name, DROPPED_TOPIC)
             with self._mutex:
                 self.session += 1
                 self._acknowledgements.clear()
@@ -262,6 +267,7 @@ class _Conversation:
         self._began = self._last_sent = self._last_read = time.monotonic()
         self._greeted = False
         self._session_present = False
+        self.asked_for_drops = False
 
     def run(self) -> None:
         c, s = self._c, self._c.settings
@@ -373,9 +379,6 @@ class _Conversation:
             )
         filters = [_filter(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in s.topics]
         self._out += mqtt5.SubscribePacket(_SUBSCRIBE, filters).write()
-        if s.watch_drops:
-            dropped = [_filter(DROPPED_TOPIC, mqtt5.QoS.AT_MOST_ONCE)]
-            self._out += mqtt5.SubscribePacket(_SUBSCRIBE_DROPPED, dropped).write()
         if not packet.session_present and c._connects:
             c._sessions_lost += 1
             log.warning("broker %s has forgotten our session: what was sent while we were away is lost", s.name)
@@ -383,6 +386,7 @@ class _Conversation:
     def _hear_suback(self, packet: mqtt5.SubAckPacket) -> None:
         c, s = self._c, self._c.settings
         if packet.packet_id != _SUBSCRIBE:
+            self.asked_for_drops = False
             return
         for topic, code in zip(s.topics, packet.reason_codes, strict=False):
             if int(code) >= 0x80:  # an IntEnum by its type stub only: it has no order
@@ -397,6 +401,11 @@ class _Conversation:
             s.address,
             "resumed our" if self._session_present else "began a new",
         )
+        if s.watch_drops and not c._drops_refused:
+            # Asked for alone and last: some brokers disconnect whoever asks for it. They are asked only once.
+            self.asked_for_drops = True
+            dropped = [_filter(DROPPED_TOPIC, mqtt5.QoS.AT_MOST_ONCE)]
+            self._out += mqtt5.SubscribePacket(_SUBSCRIBE_DROPPED, dropped).write()
 
     def _why_closed(self) -> str:
         address = self._c.settings.address

@@ -1,0 +1,142 @@
+"""Dead letters are kept, counted and bounded, and a flood of them costs little."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest.dead_letters import DeadLetter, DeadLetters, Reason
+
+
+def letter(
+    number: int, reason: Reason = Reason.MALFORMED_JSON, device: str | None = "d1", payload: bytes = b"x"
+) -> DeadLetter:
+    return DeadLetter(reason, f"detail {number}", f"pantau/v1/demo/{device}", payload, "main", number, device)
+
+
+def test_what_is_kept_comes_back_newest_first(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "dead.sqlite"
+    with DeadLetters(path) as dead:
+        dead.keep([letter(1), letter(2, Reason.NOT_FINITE, "d2"), letter(3, payload=b"\xff\x00")])
+        dead.keep([])
+    with DeadLetters(path) as dead:
+        assert [k.letter for k in dead.list(10)] == [
+            letter(3, payload=b"\xff\x00"),
+            letter(2, Reason.NOT_FINITE, "d2"),
+            letter(1),
+        ]
+        assert [k.id for k in dead.list(2)] == [3, 2]
+        assert [k.letter.received_at for k in dead.list(10, device="d1")] == [3, 1]
+        assert [k.letter.received_at for k in dead.list(10, reason="not_finite")] == [2]
+        assert dead.list(10, reason="not_finite", device="d1") == []
+        assert dead.count_by_reason() == {"malformed_json": 2, "not_finite": 1}
+        assert dead.count_for_device("d1") == {"malformed_json": 2}
+        assert dead.count_for_device("d3") == {}
+
+
+@pytest.mark.parametrize("text", ["\ud800", "null\0in it", "'; DROP TABLE letter; --", "\\xff", "ü" * 500])
+def test_any_text_is_kept(tmp_path: Path, text: str) -> None:
+    with DeadLetters(tmp_path / "dead.sqlite") as dead:
+        dead.keep([DeadLetter(Reason.WRONG_TOPIC, text, text, b"", text, None, text)])
+        (kept,) = dead.list(10, device=text)
+        assert kept.letter.device == text.encode("utf-8", "backslashreplace").decode()
+        assert dead.count_for_device(text) == {"wrong_topic": 1}
+
+
+def test_beyond_the_count_the_oldest_go_and_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with DeadLetters(tmp_path / "dead.sqlite", max_count=100) as dead:
+        dead.keep([letter(i) for i in range(79)])
+        assert not dead.fill().warning
+        assert not caplog.text
+        dead.keep([letter(79)])
+        assert dead.fill().warning
+        assert "80 kept (80 % of the room), 0 of the oldest removed" in caplog.text
+        for i in range(80, 350):
+            dead.keep([letter(i)])
+            fill = dead.fill()
+            assert fill.kept <= 100
+            assert fill.kept + fill.removed == i + 1
+        assert dead.count_by_reason() == {"malformed_json": 350}
+        newest = [k.letter.received_at for k in dead.list(1000)]
+        assert newest == list(range(349, 349 - fill.kept, -1))
+        assert fill.warning
+
+
+def test_beyond_the_bytes_the_oldest_go(tmp_path: Path) -> None:
+    with DeadLetters(tmp_path / "dead.sqlite", max_bytes=1_000_000) as dead:
+        for i in range(100):
+            dead.keep([letter(i, payload=bytes(50_000))])
+            fill = dead.fill()
+            assert fill.kept_bytes <= 1_000_000
+        assert 15 <= fill.kept <= 20
+        dead.keep([letter(1000, payload=bytes(2_000_000))])  # larger than all the room
+        assert dead.fill().kept == 0
+        assert dead.count_by_reason() == {"malformed_json": 101}
+    # The file is not much larger than what it may hold.
+    assert (tmp_path / "dead.sqlite").stat().st_size < 5_000_000
+
+
+def test_nothing_of_a_failed_batch_is_kept(tmp_path: Path) -> None:
+    with DeadLetters(tmp_path / "dead.sqlite") as dead:
+        dead.keep([letter(1)])
+        broken = DeadLetter(Reason.NOT_FINITE, "x", "t", object(), "main", 1)  # type: ignore[arg-type]
+        with pytest.raises((sqlite3.Error, TypeError)):
+            dead.keep([letter(2), broken])
+        assert dead.fill().kept == 1
+        assert dead.count_by_reason() == {"malformed_json": 1}
+        dead.keep([letter(3)])
+        assert [k.letter.received_at for k in dead.list(10)] == [3, 1]
+
+
+def test_made_up_device_names_do_not_fill_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.dead_letters._MAX_DEVICES_COUNTED", 10)
+    with DeadLetters(tmp_path / "dead.sqlite") as dead:
+        dead.keep([letter(i, device=f"ghost-{i}") for i in range(100)])
+        assert dead.count_by_reason() == {"malformed_json": 100}
+        rows = sqlite3.connect(tmp_path / "dead.sqlite").execute("SELECT COUNT(*) FROM count").fetchone()
+        assert rows[0] <= 11
+        assert len(dead.list(10, device="ghost-99")) == 1
+
+
+def test_several_threads_may_read_while_one_writes(tmp_path: Path) -> None:
+    errors: list[BaseException] = []
+    with DeadLetters(tmp_path / "dead.sqlite", max_count=500) as dead:
+        stop = threading.Event()
+
+        def read() -> None:
+            try:
+                while not stop.is_set():
+                    dead.list(50)
+                    dead.count_by_reason()
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for i in range(50):
+            dead.keep([letter(i)] * 20)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert dead.count_by_reason() == {"malformed_json": 1000}
+    assert not errors
+
+
+def test_a_flood_is_kept_faster_than_it_can_come(tmp_path: Path) -> None:
+    """15,000 bad messages a second, in batches of 20 ms, must leave time for the good ones (bound: half of it)."""
+    batch = [letter(i, payload=b'{"property": "water_level_m", "value": NaN, "time": 1732447931}') for i in range(300)]
+    with DeadLetters(tmp_path / "dead.sqlite", max_count=20_000) as dead:
+        began = time.process_time()
+        for _ in range(100):
+            dead.keep(batch)
+        cpu_s = time.process_time() - began
+        assert dead.count_by_reason() == {"malformed_json": 30_000}
+        assert dead.fill().removed > 0
+    assert cpu_s / 30_000 < 33e-6

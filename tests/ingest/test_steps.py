@@ -1,0 +1,58 @@
+"""A step's record gives back what was put in, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.steps import decode_step, encode_step
+from telemetry.alarms import Acknowledge, AlarmKind
+from telemetry.observations import Observations
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+ROWS = st.lists(st.tuples(st.integers(0, 2**31 - 1), INT64, INT64, st.floats(), st.integers(0, 9)), max_size=20)
+ACTIONS = st.lists(
+    st.builds(Acknowledge, st.sampled_from(AlarmKind), st.integers(0, 2**31 - 1), INT64, INT64, st.text(max_size=20)),
+    max_size=3,
+)
+
+
+def observations(rows: list[tuple[int, int, int, float, int]]) -> Observations:
+    columns = list(zip(*rows, strict=True)) or [()] * 5
+    return Observations(
+        datastream=np.array(columns[0], np.int32),
+        observed_at=np.array(columns[1], np.int64),
+        received_at=np.array(columns[2], np.int64),
+        value=np.array(columns[3], np.float64),
+        flag=np.array(columns[4], np.uint8),
+    )
+
+
+@given(ROWS, INT64, st.none() | INT64, ACTIONS)
+def test_round_trip(
+    rows: list[tuple[int, int, int, float, int]], now: int, since: int | None, actions: list[Acknowledge]
+) -> None:
+    before = observations(rows)
+    after = decode_step(encode_step(before, now, since, actions))
+    for name in ("datastream", "observed_at", "received_at", "value", "flag"):
+        got, put = getattr(after.observations, name), getattr(before, name)
+        assert got.dtype == put.dtype
+        assert got.tobytes() == put.tobytes()  # NaN included
+        assert got.flags.aligned or not len(got)
+    assert (after.now_ns, after.listening_since_ns, list(after.actions)) == (now, since, actions)
+    assert all(isinstance(a.kind, AlarmKind) for a in after.actions)
+
+
+@given(ROWS, st.data())
+def test_a_record_that_was_cut_is_refused(rows: list[tuple[int, int, int, float, int]], data: st.DataObject) -> None:
+    record = encode_step(observations(rows), 1, None)
+    with pytest.raises(ValueError, match="step record"):
+        decode_step(record[: data.draw(st.integers(0, len(record) - 1))])
+
+
+@given(st.binary(max_size=100))
+def test_other_bytes_are_refused(record: bytes) -> None:
+    with pytest.raises(ValueError, match="step record"):
+        decode_step(record)
