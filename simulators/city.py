@@ -449,7 +449,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line: show a simulated city."""
     parser = argparse.ArgumentParser(prog="python -m simulators.city", description="Show a simulated city.")
     parser.add_argument("--preview", action="store_true", help="table of the first hours after 17:20")
-    parser.add_argument("--city", default="bandung")
+    parser.add_argument("--city", default="bandung", help="id of a city that comes along, or a file *.toml")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--date", default="2026-11-24", help="local date, YYYY-MM-DD")
     parser.add_argument("--hours", type=float, default=3.0)

@@ -349,7 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=FleetSettings.port)
     parser.add_argument("--mqtt", choices=list(VERSIONS), default=FleetSettings.mqtt_version, help="protocol version")
     parser.add_argument("--username")
-    parser.add_argument("--city", default="bandung")
+    parser.add_argument("--city", default="bandung", help="id of a city that comes along, or a file *.toml")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--start", default="evening", help='simulated time, local unless it has a zone; "evening": 17:20'

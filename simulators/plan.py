@@ -127,14 +127,14 @@ def cities() -> list[str]:
 
 
 def load(city: str | Path) -> Plan:
-    """Read the plan of a city, by its id or by the path of its file.
+    """Read the plan of a city, by its id or by the path of its file (*.toml). What it does not list, the city does not have.
 
     Raises
     ------
     ValueError
         There is no such city, or its file lacks something or says what cannot be.
     """
-    path = city if isinstance(city, Path) else CITIES / f"{city}.toml"
+    path = Path(city) if isinstance(city, Path) or city.endswith(".toml") else CITIES / f"{city}.toml"
     if not path.is_file():
         raise ValueError(f"no simulated city {str(city)!r}; there are: {', '.join(cities())}")
     try:
@@ -177,7 +177,7 @@ def _plan(content: dict[str, Any]) -> Plan:
             to=g["to"],
             travel_min=float(g["travel_min"]),
         )
-        for river in content["rivers"]
+        for river in content.get("rivers", ())
         for g in river["gauges"]
     ]
     roads = [
@@ -193,9 +193,9 @@ def _plan(content: dict[str, Any]) -> Plan:
             lamp_w=float(r["lamp_w"]),
             counters=_named(r["counters"]),
         )
-        for r in content["roads"]
+        for r in content.get("roads", ())
     ]
-    districts = _named(content["districts"])
+    districts = _named(content.get("districts", {}))
     return Plan(
         id=content["id"],
         title=content["title"],
@@ -204,13 +204,13 @@ def _plan(content: dict[str, Any]) -> Plan:
         northward_rise_m_km=float(content["northward_rise_m_km"]),
         outline=_line(content["outline"]),
         districts=districts,
-        rivers={r["name"]: _line(r["line"]) for r in content["rivers"]},
+        rivers={r["name"]: _line(r["line"]) for r in content.get("rivers", ())},
         gauges=tuple(gauges),
         roads=tuple(roads),
-        rain=_named(content["rain"]),
-        air={f"Kantor Kecamatan {n}": p for n, p in districts.items()} | _named(content["air"]),
-        noise=_named(content["noise"]),
-        weather=_named(content["weather"]),
+        rain=_named(content.get("rain", {})),
+        air={f"Kantor Kecamatan {n}": p for n, p in districts.items()} | _named(content.get("air", {})),
+        noise=_named(content.get("noise", {})),
+        weather=_named(content.get("weather", {})),
     )
 
 
