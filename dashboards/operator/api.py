@@ -143,7 +143,7 @@ def operator_routes(city: LiveCity, hub: Hub, version: str) -> APIRouter:
         except UnknownError as error:
             raise HTTPException(404, str(error)) from None
         if found is None:
-            raise HTTPException(404, f"nothing is known yet of what device {device!r} sent")
+            raise HTTPException(404, "this server keeps no loss account")
         return _json(asdict(found))
 
     @api.get("/alarms", summary="Alarms with all their transitions")

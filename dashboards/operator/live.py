@@ -30,7 +30,7 @@ SeriesSource = Callable[[str, int, int, int], Observations | Windows]
 AlarmHistorySource = Callable[[int, int], Transitions]
 """(start_ns, end_ns) → transitions in [start, end)."""
 AccountSource = Callable[[str], DeviceAccount | Mapping[str, Any] | None]
-"""Device id → its loss account, or None if nothing is known of it."""
+"""Device id → its loss account, or None if nothing came from it."""
 AcknowledgeSink = Callable[[Acknowledge, str], None]
 """Takes an operator's acknowledgement and comment; the transition comes back through ``transition``."""
 
@@ -315,13 +315,15 @@ class LiveCity:
             self._changed_alarms[alarm.key] = alarm
 
     def account(self, device: str) -> DeviceAccount | None:
-        """The loss account of a device. Raises UnknownError if there is no such device."""
+        """The loss account of a device, None without a source. Raises UnknownError if there is no such device."""
         if device not in self.directory.index_of:
             raise UnknownError(f"there is no device {device!r} in {self.directory.city or 'this city'}")
-        given = self._account_source(device) if self._account_source is not None else None
-        if given is None or isinstance(given, DeviceAccount):
+        if self._account_source is None:
+            return None
+        given = self._account_source(device)
+        if isinstance(given, DeviceAccount):
             return given
-        return DeviceAccount(**{"device": device, **given})
+        return DeviceAccount(**{"device": device, **(given or {})})
 
     def series(self, datastream: str, start_ns: int, end_ns: int, max_points: int) -> Observations | Windows:
         """Readings of a datastream in [start, end), or aggregates. Raises UnknownError if there is no such datastream.

@@ -1,6 +1,6 @@
 // The alarm list in order of urgency, and the dialog in which an alarm is acknowledged.
 
-import { html, useEffect, useRef, useState } from "./vendor/htm/preact.js";
+import { html, useLayoutEffect, useRef, useState } from "./vendor/htm/preact.js";
 import { t } from "../web/language.js";
 import { aboutText, label, momentText, signed, spanText, unit, valueText } from "./format.js";
 import { changed, model, now } from "./model.js";
@@ -153,7 +153,8 @@ export function AcknowledgeDialog({ id, onClose }) {
   const [failed, setFailed] = useState("");
   const [sending, setSending] = useState(false);
   const alarm = model.alarms.get(id);
-  useEffect(() => {
+  // Before the next key is pressed, which may already be the first letter of the name.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
     first.current.focus();

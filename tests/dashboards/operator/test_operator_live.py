@@ -293,6 +293,8 @@ def test_accounts_come_from_the_runtime() -> None:
     assert live.account("gauge-1") is None
     live.set_account_source(lambda d: {"received": 3, "refused": {"bad unit": 1}, "stored": 2})
     assert live.account("gauge-1") == DeviceAccount("gauge-1", received=3, refused={"bad unit": 1}, stored=2)
+    live.set_account_source(lambda d: None)  # it never sent
+    assert live.account("gauge-1") == DeviceAccount("gauge-1")
     with pytest.raises(UnknownError, match="no device 'x'"):
         live.account("x")
 

@@ -1,0 +1,490 @@
+"""The page in a real browser: what the operator sees, and how soon."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from dashboards.operator.api import operator_app
+from dashboards.operator.health import BrokerStatus, HealthStatus, StoreStatus
+from dashboards.operator.live import LiveCity
+from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
+from telemetry.observations import Observations
+from telemetry.quality import FAIL, SUSPECT
+from tests.dashboards.operator.operator_city import GAUGE, LEVEL, T0, S, readings, small_city, transition
+from web.server import Server, serve
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+ALARM = f"level:dayeuhkolot.level:{T0}"
+
+
+class Feeder:
+    """Plays the runtime: moves the clock on, and answers acknowledgements."""
+
+    def __init__(self) -> None:
+        self.live = LiveCity()
+        self.live.set_directory(small_city())
+        self.live.set_acknowledge(self.acknowledge)
+        self.live.set_series_source(self.series)
+        self.live.set_account_source(lambda device: {"received": 12, "stored": 12})
+        self.now = T0 + 600 * S
+        self.kept: list[Observations] = []
+        self.comments: list[str] = []
+        self.server: Server | None = None
+        self.tell()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def serve(self, port: int = 0) -> Server:
+        self.server = serve(operator_app(self.live, version="test"), "127.0.0.1", port)
+        return self.server
+
+    def tell(self, *, connected: bool = True, store_ok: bool = True) -> None:
+        self.live.set_clock("broker", self.now, 60.0)
+        self.live.set_health(
+            HealthStatus(
+                messages=100,
+                messages_per_s=12.5,
+                refused_by_reason={"bad unit": 4},
+                duplicates=2,
+                brokers=(BrokerStatus("utama", connected, T0),),
+                store=StoreStatus("embedded", store_ok, 0 if store_ok else 700, "" if store_ok else "disk full"),
+            )
+        )
+
+    def observe(self, part: Observations) -> None:
+        self.kept.append(part)
+        self.live.observe(part)
+
+    def series(self, datastream: str, start: int, end: int, points: int) -> Observations:
+        stream = [d.id for d in self.live.directory.datastreams].index(datastream)
+        whole = Observations.concat(self.kept)
+        return whole.take((whole.datastream == stream) & (whole.observed_at >= start) & (whole.observed_at < end))
+
+    def acknowledge(self, order: Acknowledge, comment: str) -> None:
+        self.comments.append(comment)
+        alarm = next(a for a in self.live.book.open.values() if a.key == (order.kind, order.subject, order.raised_at))
+        self.live.transition(
+            transition(
+                at_s=(order.at - T0) / S,
+                severity=alarm.severity,
+                state=AlarmState.ACKNOWLEDGED,
+                threshold=alarm.threshold,
+            )
+        )
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.server is not None and self.server.alive:
+            self.server.stop()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.2):
+            self.now += 12 * S  # 60 times real time
+            self.live.set_clock("broker", self.now, 60.0)
+
+
+@dataclass
+class Seen:
+    """What the browser did besides showing the page."""
+
+    messages: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    ignore: str = ""
+
+    def problems(self) -> list[str]:
+        return [m for m in self.messages if not (self.ignore and re.search(self.ignore, m))]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("no chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def feeder() -> Iterator[Feeder]:
+    found = Feeder()
+    found.serve()
+    yield found
+    found.close()
+
+
+def open_page(browser: Browser, url: str, **options: Any) -> tuple[BrowserContext, Page, Seen]:
+    context = browser.new_context(
+        **({"viewport": {"width": 1920, "height": 1080}, "locale": "id-ID", "color_scheme": "dark"} | options)
+    )
+    page = context.new_page()
+    seen = Seen()
+    page.on(
+        "console", lambda m: seen.messages.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda e: seen.messages.append(f"error: {e}"))
+    page.on("request", lambda r: seen.requests.append(r.url))
+    page.goto(url)
+    page.wait_for_selector(".strip", timeout=10_000)
+    return context, page, seen
+
+
+@pytest.fixture
+def opened(browser: Browser, feeder: Feeder) -> Iterator[tuple[Page, Seen]]:
+    """The page, which at the end must have asked nobody else and complained about nothing."""
+    assert feeder.server is not None
+    context, page, seen = open_page(browser, feeder.server.url)
+    yield page, seen
+    context.close()
+    assert seen.problems() == []
+    foreign = [u for u in seen.requests if not u.startswith((feeder.server.url, "data:"))]
+    assert foreign == []
+
+
+def test_a_quiet_city_says_so(opened: tuple[Page, Seen]) -> None:
+    page, _ = opened
+    expect(page.locator(".worst")).to_contain_text("Tidak ada alarm")
+    expect(page.locator(".alarms .none")).to_contain_text("2 lokasi dipantau")
+    expect(page.locator(".simulation")).to_have_text("Simulasi 60×")
+    expect(page.locator(".zone")).to_have_text("WIB")
+    expect(page.locator(".health")).to_contain_text("utama terhubung")
+    expect(page.locator(".health")).to_contain_text("13 pesan/detik")
+
+
+def test_an_alarm_climbs_and_returns(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.observe(readings(LEVEL, 600, 1.21))
+    feeder.live.transition(transition(at_s=600, raised_s=600, severity=1))
+    line = page.locator(".alarm")
+    expect(line).to_have_count(1)
+    expect(line).to_contain_text("Dayeuhkolot")
+    expect(line).to_contain_text("Tinggi muka air · Siaga 3")
+    expect(line).to_contain_text("1,21")
+    expect(line).to_contain_text("batas 1,00")
+    expect(line).to_contain_text("sejak 18:30")
+    expect(page.locator(".worst")).to_have_class(re.compile("waspada"))
+    feeder.live.transition(transition(at_s=700, raised_s=600, severity=3, value=2.2, threshold=2.0))
+    expect(page.locator(".worst")).to_contain_text("Awas")
+    expect(page.locator(".count.awas b")).to_have_text("1")
+    expect(page).to_have_title(re.compile("AWAS"))
+    feeder.live.transition(
+        transition(at_s=800, raised_s=600, severity=0, state=AlarmState.RETURNED_UNACKNOWLEDGED, peak=2.2)
+    )
+    expect(page.locator(".alarm.over")).to_contain_text("puncak 2,20")
+    expect(page.locator(".worst")).to_contain_text("Tidak ada alarm")
+    feeder.live.transition(transition(at_s=900, raised_s=600, severity=0, state=AlarmState.NORMAL))
+    expect(line).to_have_count(0)
+
+
+def test_alarms_stand_in_order_of_urgency(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.live.transition(transition(at_s=0, severity=3, threshold=2.0, state=AlarmState.ACKNOWLEDGED))
+    feeder.live.transition(transition(at_s=5, raised_s=5, severity=1, subject=1, threshold=10.0))
+    feeder.live.transition(
+        transition(at_s=9, raised_s=9, severity=1, kind=AlarmKind.SILENCE, subject=GAUGE, value=600, threshold=600)
+    )
+    expect(page.locator(".events .alarm")).to_have_count(2)
+    # Unacknowledged comes before acknowledged, even if that is worse.
+    expect(page.locator(".events .alarm .site")).to_have_text(["Jl. Dago <b>&", "Dayeuhkolot"])
+    expect(page.locator(".jobs .job")).to_have_count(1)
+    expect(page.locator(".jobs .job")).to_contain_text("diam")
+    expect(page.locator(".count.jobs b")).to_have_text("1")
+
+
+def test_acknowledging(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.live.transition(transition(at_s=0, severity=2, threshold=1.5))
+    page.locator(".acknowledge").click()
+    expect(page.locator("dialog button.main")).to_be_disabled()
+    page.locator("dialog [name=by]").fill("Siti")
+    page.locator("dialog [name=comment]").fill("petugas berangkat")
+    page.keyboard.press("Enter")
+    expect(page.locator(".alarm.acknowledged")).to_contain_text("diakui Siti")
+    expect(page.locator(".alarm.acknowledged")).to_contain_text("petugas berangkat")
+    assert feeder.comments == ["petugas berangkat"]
+    # It gets worse; this time the name is remembered, and Enter is enough.
+    feeder.live.transition(transition(at_s=60, severity=3, threshold=2.0))
+    page.locator(".acknowledge").click()
+    expect(page.locator("dialog [name=by]")).to_have_value("Siti")
+    page.keyboard.press("Enter")
+    expect(page.locator(".alarm.acknowledged")).to_contain_text("diakui Siti")
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_a_failed_acknowledgement_is_said(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, seen = opened
+    seen.ignore = "409"
+    feeder.live.transition(transition(at_s=0, severity=2, threshold=1.5))
+    page.locator(".acknowledge").click()
+    page.locator("dialog [name=by]").fill("Siti")
+    alarm = next(iter(feeder.live.book.open.values()))
+    alarm.state = AlarmState.ACKNOWLEDGED  # somebody else was faster; the page has not heard yet
+    page.locator("dialog button.main").click()
+    expect(page.locator("dialog [role=alert]")).to_contain_text("already acknowledged")
+
+
+def test_the_site_panel_shows_charts_with_thresholds_and_doubts(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    at = np.arange(-3000, 600, 60)
+    feeder.observe(readings(LEVEL, at.tolist(), (1.0 + at / 6000).tolist()))
+    feeder.observe(readings(LEVEL, 600, 1.6, flag=SUSPECT))
+    feeder.observe(readings(LEVEL, 610, 7.0, flag=FAIL))
+    feeder.live.transition(transition(at_s=600, severity=1))
+    page.locator(".alarm .site").click()
+    panel = page.locator(".site-panel")
+    expect(panel.locator("h2")).to_have_text("Dayeuhkolot")
+    expect(panel.locator(".chart canvas")).to_have_count(2)  # level and rain; the battery has no chart
+    expect(panel.locator(".flag").first).to_have_text("gagal")
+    expect(panel.locator(".chart").first).to_contain_text("○ diragukan")
+    expect(panel.locator(".chart").first).to_contain_text("× gagal")
+    # The threshold lines are in the picture: pixels in the colours of the severities, along whole rows.
+    for colour in ("#ffd84a", "#ffa94d"):
+        assert longest_row(page, ".chart canvas", colour) > 100, colour
+    for label in ("1 jam", "24 jam", "7 hari"):
+        panel.get_by_role("button", name=label).click()
+        expect(panel.get_by_role("button", name=label)).to_have_attribute("aria-pressed", "true")
+        expect(panel.locator(".chart canvas")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+
+
+def longest_row(page: Page, selector: str, colour: str) -> int:
+    """Largest number of pixels of about this colour in one row of a canvas."""
+    return int(
+        page.locator(selector).first.evaluate(
+            """(canvas, colour) => {
+              const want = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+              const { width, height } = canvas;
+              const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+              copy.drawImage(canvas, 0, 0);
+              const { data } = copy.getImageData(0, 0, width, height);
+              let most = 0;
+              for (let y = 0; y < height; y++) {
+                let n = 0;
+                for (let x = 0; x < width; x++) {
+                  const i = 4 * (y * width + x);
+                  if (data[i + 3] > 100 && want.every((w, k) => Math.abs(w - data[i + k]) < 25)) n += 1;
+                }
+                most = Math.max(most, n);
+              }
+              return most;
+            }""",
+            colour,
+        )
+    )
+
+
+def test_a_value_is_on_the_screen_within_two_seconds(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.observe(readings(LEVEL, 600, 1.2))
+    feeder.live.transition(transition(at_s=600, severity=1))
+    page.locator(".alarm .site").click()
+    expect(page.locator(".site-panel .newest .value").first).to_contain_text("1,20")
+    # The page itself notes when the value appears; both clocks are this machine's.
+    page.evaluate(
+        """() => {
+          window.shown = new Promise((done) => {
+            new MutationObserver(() => {
+              const text = document.querySelector(".site-panel .newest .value").textContent;
+              if (text.startsWith("1,87")) done(Date.now());
+            }).observe(document.body, { subtree: true, childList: true, characterData: true });
+          });
+        }"""
+    )
+    sent = page.evaluate("() => Date.now()")
+    feeder.observe(readings(LEVEL, 700, 1.87))
+    shown = page.evaluate("() => window.shown")
+    assert shown - sent < 2000
+    expect(page.locator(".alarm .value")).to_contain_text("1,87")
+
+
+def test_a_lost_connection_is_unmissable_and_heals(browser: Browser, feeder: Feeder) -> None:
+    assert feeder.server is not None
+    url, port = feeder.server.url, feeder.server.port
+    context, page, _ = open_page(browser, url)
+    feeder.live.transition(transition(at_s=0, severity=2, threshold=1.5))
+    expect(page.locator(".alarm")).to_have_count(1)
+    feeder.server.stop()
+    expect(page.locator(".trouble.gone")).to_contain_text("Koneksi terputus", timeout=9000)
+    expect(page.locator(".page")).to_have_class(re.compile("lost"))
+    assert "grayscale" in page.locator(".body").evaluate("(n) => getComputedStyle(n).filter")
+    # Meanwhile the alarm got worse; the page that returns knows it.
+    feeder.live.transition(transition(at_s=60, severity=3, threshold=2.0))
+    feeder.serve(port)
+    expect(page.locator(".trouble")).to_have_count(0, timeout=9000)
+    expect(page.locator(".alarm.awas")).to_have_count(1)
+    context.close()
+
+
+def test_the_pipelines_own_troubles_are_said(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.tell(connected=False, store_ok=False)
+    expect(page.locator(".trouble")).to_contain_text("Broker utama terputus sejak 18:20")
+    expect(page.locator(".trouble")).to_contain_text("Penyimpanan gagal: 700 baris menunggu")
+    feeder.tell()
+    expect(page.locator(".trouble")).to_have_count(0)
+
+
+def test_a_clock_that_stands_still_is_said(browser: Browser, feeder: Feeder) -> None:
+    assert feeder.server is not None
+    feeder._stop.set()
+    feeder._thread.join()
+    feeder.live._clock_moved_at -= 9
+    context, page, _ = open_page(browser, feeder.server.url)
+    expect(page.locator(".trouble")).to_contain_text("Jam sistem tidak bergerak", timeout=9000)
+    context.close()
+
+
+def test_both_languages(browser: Browser, feeder: Feeder) -> None:
+    assert feeder.server is not None
+    for locale, text in (("id-ID", "Tidak ada alarm"), ("en-US", "No alarms"), ("fr-FR", "Tidak ada alarm")):
+        context, page, seen = open_page(browser, feeder.server.url, locale=locale)
+        expect(page.locator(".worst")).to_contain_text(text)
+        assert seen.problems() == []
+        context.close()
+    context, page, _ = open_page(browser, feeder.server.url)
+    page.get_by_role("button", name="English").click()
+    expect(page.locator(".worst")).to_contain_text("No alarms")
+    page.reload()  # remembered
+    expect(page.locator(".worst")).to_contain_text("No alarms")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    context.close()
+
+
+# Colour pairs of text on ground, as the style sheet uses them. Large, bold words need 3:1, all others 4.5:1 (WCAG AA).
+TEXT_PAIRS = [
+    ("text", "bg"),
+    ("text", "surface"),
+    ("text", "raised"),
+    ("muted", "bg"),
+    ("muted", "surface"),
+    ("muted", "raised"),
+    ("place", "surface"),
+    ("silence", "surface"),
+    ("silence", "raised"),
+    ("waspada-ink", "waspada"),
+    ("siaga-ink", "siaga"),
+    ("awas-ink", "awas"),
+    ("waspada-text", "surface"),
+    ("siaga-text", "surface"),
+    ("awas-text", "surface"),
+    ("waspada-text", "raised"),
+    ("siaga-text", "raised"),
+    ("awas-text", "raised"),
+    ("shout-ink", "shout"),
+]
+SHAPE_PAIRS = [("faint", "surface"), ("focus", "surface"), ("strong-line", "surface"), ("strong-line", "bg")]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2.1)."""
+    parts = [int(colour.strip()[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_both_themes_have_contrast(browser: Browser, feeder: Feeder, scheme: str) -> None:
+    assert feeder.server is not None
+    context, page, _ = open_page(browser, feeder.server.url, color_scheme=scheme)
+    expect(page.locator("html")).to_have_attribute("data-theme", scheme)
+
+    def colour(name: str) -> str:
+        return str(page.evaluate(f"() => getComputedStyle(document.documentElement).getPropertyValue('--{name}')"))
+
+    weak = {p: round(contrast(colour(p[0]), colour(p[1])), 2) for p in TEXT_PAIRS}
+    assert {p: c for p, c in weak.items() if c < 4.5} == {}
+    shapes = {p: round(contrast(colour(p[0]), colour(p[1])), 2) for p in SHAPE_PAIRS}
+    assert {p: c for p, c in shapes.items() if c < 3.0} == {}
+    other = "light" if scheme == "dark" else "dark"
+    page.locator(".theme").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", other)
+    page.reload()  # remembered
+    expect(page.locator("html")).to_have_attribute("data-theme", other)
+    context.close()
+
+
+def test_the_keyboard_is_enough(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.live.transition(transition(at_s=0, severity=2, threshold=1.5))
+    expect(page.locator(".alarm")).to_have_count(1)
+    page.keyboard.press("/")
+    page.keyboard.type("dago")
+    expect(page.locator("#search-found li")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page.locator(".site-panel h2")).to_have_text("Jl. Dago <b>&")  # a name is text, never markup
+    page.keyboard.press("Escape")
+    expect(page.locator(".site-panel")).to_have_count(0)
+    page.locator(".alarm .acknowledge").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.type("Siti")
+    page.keyboard.press("Enter")
+    expect(page.locator(".alarm.acknowledged")).to_have_count(1)
+
+
+def test_a_click_on_the_map_opens_the_site(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.live.transition(transition(at_s=0, severity=3, threshold=2.0))
+    expect(page.locator(".alarm.awas")).to_have_count(1)
+    page.wait_for_function(
+        """() => {
+          const canvas = document.querySelector(".site-canvas");
+          const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          let x = 0, y = 0, n = 0;
+          for (let i = 0; i < data.length; i += 4) {
+            if (data[i] > 200 && data[i + 1] < 70 && data[i + 2] < 80 && data[i + 3] > 200) {
+              n += 1; x += (i / 4) % width; y += Math.floor(i / 4 / width);
+            }
+          }
+          window.red = n > 100 ? [x / n, y / n] : null;
+          return window.red;
+        }"""
+    )
+    x, y = page.evaluate("() => window.red")
+    page.locator(".map-canvas").click(position={"x": x, "y": y})
+    expect(page.locator(".site-panel h2")).to_have_text("Dayeuhkolot")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
+def test_nothing_sticks_out_sideways(browser: Browser, feeder: Feeder, width: int, height: int) -> None:
+    assert feeder.server is not None
+    feeder.observe(readings(LEVEL, 600, 1.2))
+    feeder.live.transition(transition(at_s=0, severity=3, threshold=2.0))
+    feeder.live.transition(
+        transition(at_s=9, raised_s=9, severity=1, kind=AlarmKind.SILENCE, subject=GAUGE, value=600, threshold=600)
+    )
+    context, page, _ = open_page(browser, feeder.server.url, viewport={"width": width, "height": height})
+    expect(page.locator(".alarm")).to_have_count(1)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    for selector in (".alarm > *", ".strip > *", ".job > *"):
+        right = page.locator(selector).evaluate_all("(l) => Math.max(...l.map((n) => n.getBoundingClientRect().right))")
+        assert right <= width, selector
+    context.close()
