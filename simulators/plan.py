@@ -127,7 +127,7 @@ def cities() -> list[str]:
 
 
 def load(city: str | Path) -> Plan:
-    """Read the plan of a city, by its id or by the path of its file (*.toml). What it does not list, the city does not have.
+    """Read the plan of a city, by its id or by the path of its file (*.toml); it has only what the file lists.
 
     Raises
     ------

@@ -117,7 +117,7 @@ def test_every_reading_arrives_with_the_clock_behind_it(broker: Mosquitto, versi
     assert (sent.unacknowledged, sent.refused, sent.reconnects) == (0, 0, 0)
     assert len(listener.received) == sent.messages + sent.clocks
     # 12 simulated minutes at 600 × are 1.2 s, with a clock every 0.1 s
-    assert 1.2 <= sent.wall_s < 6.0 and 5 <= len(listener.clocks) == sent.clocks <= 13
+    assert 1.2 <= sent.wall_s < 30.0 and 5 <= len(listener.clocks) == sent.clocks <= 13
     assert ns(listener.clocks[-1]["now"]) == end and listener.clocks[-1]["speed"] == 600.0
 
     now, seen = START, set()
