@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from simulators.recording import Recording
 from simulators.replay import Sent
@@ -88,6 +90,8 @@ class Report:
     """Sent, but neither stored nor refused nor a duplicate."""
     elapsed_s: float
     alarms: tuple[AlarmRow, ...]
+    silences_outside: int
+    """Silences before the first or after the last reading of a device: of the recording's making, not listed."""
     scored: str | None
     """The datastream that was scored."""
     scores: tuple[SeverityScore, ...]
@@ -102,7 +106,7 @@ class Report:
 
 
 def collect_report(page: PipelinePage, recording: Recording, sent: Sent) -> Report:
-    """Ask the pipeline what it made of the recording. Silences of devices whose recording ended are left out."""
+    """Ask the pipeline what it made of the recording."""
     received = duplicates = late = stored = 0
     refused: dict[str, int] = {}
     for device in recording.devices:
@@ -115,13 +119,10 @@ def collect_report(page: PipelinePage, recording: Recording, sent: Sent) -> Repo
             refused[reason] = refused.get(reason, 0) + count
     raw = page.alarms(rfc3339(recording.start), rfc3339(sent.final_clock))
     mine = {s.id for s in recording.datastreams} | {d.id for d in recording.devices}
-    last_of = _last_by_device(recording)
-    raw = [
-        a
-        for a in raw
-        if a["subject"] in mine
-        and not (a["kind"] == "silence" and (clock_ns(a["raised_at"]) or 0) > last_of.get(a["subject"], 0))
-    ]
+    raw = [a for a in raw if a["subject"] in mine]
+    spans = _span_by_device(recording)
+    outside = [a for a in raw if a["kind"] == "silence" and _is_outside(a, spans)]
+    raw = [a for a in raw if a not in outside]
     raw.sort(key=lambda a: (clock_ns(a["raised_at"]), a["subject"]))
     scores: tuple[SeverityScore, ...] = ()
     if recording.truth is not None:
@@ -142,6 +143,7 @@ def collect_report(page: PipelinePage, recording: Recording, sent: Sent) -> Repo
         unaccounted=sent.readings - stored - duplicates - sum(refused.values()),
         elapsed_s=round(sent.elapsed_s, 3),
         alarms=tuple(_row(a) for a in raw),
+        silences_outside=len(outside),
         scored=recording.truth.datastream if recording.truth is not None else None,
         scores=scores,
     )
@@ -187,13 +189,21 @@ def _interval(alarm: dict[str, Any], severity: int, end_ns: int) -> Interval | N
     return Interval(start, max(start, end if end is not None else end_ns))
 
 
-def _last_by_device(recording: Recording) -> dict[str, int]:
-    last: dict[str, int] = {}
+def _span_by_device(recording: Recording) -> dict[str, tuple[int, int]]:
+    """Device → times of its first and last reading. [ns since 1970 UTC]"""
+    spans: dict[str, tuple[int, int]] = {}
     for i, stream in enumerate(recording.datastreams):
         at = recording.observed_at[recording.datastream == i]
         if at.size:
-            last[stream.device] = max(last.get(stream.device, 0), int(at[-1]))
-    return last
+            first, last = spans.get(stream.device, (int(at[0]), int(at[-1])))
+            spans[stream.device] = min(first, int(at[0])), max(last, int(at[-1]))
+    return spans
+
+
+def _is_outside(silence: dict[str, Any], spans: dict[str, tuple[int, int]]) -> bool:
+    at = clock_ns(silence["raised_at"])
+    span = spans.get(silence["subject"])
+    return at is None or span is None or not span[0] <= at <= span[1]
 
 
 def _row(alarm: dict[str, Any]) -> AlarmRow:
@@ -216,8 +226,8 @@ def _row(alarm: dict[str, Any]) -> AlarmRow:
 
 
 def _print(report: Report, console: Console) -> None:
-    console.print(f"[bold]{report.recording}[/bold], {report.start} to {report.end}")
-    account = Table(title="Readings", show_header=False)
+    console.print(f"[bold]{report.recording}[/bold], {report.start} to {report.end}", soft_wrap=True)
+    account = Table(title="Readings", title_justify="left", show_header=False, box=box.SIMPLE)
     account.add_column(justify="left")
     account.add_column(justify="right")
     for name, value in (
@@ -231,39 +241,48 @@ def _print(report: Report, console: Console) -> None:
     ):
         account.add_row(name, f"{value:,}")
     console.print(account)
-    alarms = Table(title=f"Alarms: {len(report.alarms)}")
-    for title in ("Subject", "Worst", "From (UTC)", "To (UTC)", "Peak", "at", "Steps"):
-        alarms.add_column(title)
+    console.print(f"[bold]Alarms: {len(report.alarms)}[/bold] (times are UTC)")
     for a in report.alarms:
-        alarms.add_row(
-            a.subject,
-            "silence" if a.kind == "silence" else f"{SEVERITY_NAMES.get(a.max_severity, '?')} ({a.label})",
-            a.raised_at,
-            a.cleared_at or "stands",
-            "" if a.peak is None else f"{a.peak:g}",
-            "" if a.kind == "silence" else a.peak_at or "",
-            "" if a.kind == "silence" else "  ".join(f"{c.at[5:16]} {c.label or c.severity}" for c in a.changes),
+        _print_alarm(a, console)
+    if report.silences_outside:
+        console.print(
+            f"not listed: {report.silences_outside} silences before a device's first or after its last reading"
         )
-    console.print(alarms)
     if report.scores:
-        table = Table(title=f"Score of {report.scored}")
-        for title in (
-            "Alarms from",
-            "Events",
-            "Hits",
-            "Misses",
-            "False",
-            "Repeats",
-            "POD",
-            "FAR",
-            "CSI",
-            "Bias",
-            "Lead",
-        ):
-            table.add_column(title, justify="right")
-        for s in report.scores:
-            ratios = ["undefined" if r is None else f"{r:.2f}" for r in (s.pod, s.far, s.csi, s.bias)]
-            lead = "undefined" if s.lead_s is None else f"{s.lead_s / 60:.0f} min"
-            counts = [str(n) for n in (s.events, s.hits, s.misses, s.false_alarms, s.repeats)]
-            table.add_row(SEVERITY_NAMES[s.severity], *counts, *ratios, lead)
-        console.print(table)
+        _print_scores(report, console)
+
+
+def _print_alarm(a: AlarmRow, console: Console) -> None:
+    """One alarm on one to two lines that are not cut to the width of the terminal."""
+    until = f"to {_minute(a.cleared_at)}" if a.cleared_at else "and stands"
+    if a.kind == "silence":
+        lasted = f", {a.peak / 3600:.1f} h without readings" if a.peak is not None else ""
+        text = f"{_minute(a.raised_at)} {until}  silence  {a.subject}{lasted}"
+    else:
+        name = SEVERITY_NAMES.get(a.max_severity, "?")
+        text = f"{_minute(a.raised_at)} {until}  {name} ({a.label})  {a.subject}"
+        if a.peak is not None and a.peak_at is not None:
+            text += f", peak {a.peak:g} at {_minute(a.peak_at)}"
+    console.print(Text(text), soft_wrap=True)
+    if a.kind != "silence":
+        steps = (f"{_minute(c.at)[5:]} {c.label or SEVERITY_NAMES.get(c.severity, 'normal')}" for c in a.changes)
+        console.print(Text("    " + " → ".join(steps)), soft_wrap=True)
+
+
+def _print_scores(report: Report, console: Console) -> None:
+    table = Table(title=f"Score of {report.scored}", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for title in ("Alarms", "Events", "Hits", "Misses", "False", "Repeats", "POD", "FAR", "CSI", "Bias", "Lead"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for s in report.scores:
+        ratios = ["undef." if r is None else f"{r:.2f}" for r in (s.pod, s.far, s.csi, s.bias)]
+        lead = (
+            "undef." if s.lead_s is None else f"{s.lead_s / 60:.0f} min" if abs(s.lead_s) >= 60 else f"{s.lead_s:.0f} s"
+        )
+        counts = [str(n) for n in (s.events, s.hits, s.misses, s.false_alarms, s.repeats)]
+        table.add_row(f"≥ {SEVERITY_NAMES[s.severity]}", *counts, *ratios, lead)
+    console.print(table)
+
+
+def _minute(text: str) -> str:
+    """``2007-06-25T18:30:00Z`` as ``2007-06-25 18:30``."""
+    return text[:16].replace("T", " ")

@@ -417,6 +417,7 @@ def test_the_report_adds_up(broker, stand_in, capsys):
         alarm("a.water_level_m", (100, 1, "Siaga 3"), (320, 3, "Siaga 1"), (450, 0, ""), cleared=450),
         alarm("b", (2000, 1, ""), kind="silence", cleared=2100),
         alarm("b", (5500, 1, ""), kind="silence"),  # after its last reading, at 4900 s: the recording's end
+        alarm("b", (-50, 1, ""), kind="silence"),  # before its first one
         alarm("other.rain_mm", (300, 3, "not of this recording")),
     ]
     report = collect_report(stand_in.page, made, sent)
@@ -430,10 +431,14 @@ def test_the_report_adds_up(broker, stand_in, capsys):
     ]
     assert [(c.severity, c.label) for c in report.alarms[0].changes] == [(1, "Siaga 3"), (3, "Siaga 1"), (0, "")]
     assert [(s.severity, s.hits, s.false_alarms) for s in report.scores] == [(1, 1, 0), (3, 1, 0)]
+    assert report.silences_outside == 2
     again = json.loads(report.to_json())
     assert again["scores"][0]["pod"] == 1.0
     assert again["alarms"][0]["cleared_at"] == rfc3339(START + 450 * S)
     report.print()
     text = capsys.readouterr().out
     assert "unaccounted for" in text
-    assert "Siaga 1" in text
+    # 1600000000 is 2020-09-13 12:26:40 UTC; nothing is cut off at 80 columns.
+    assert "2020-09-13 12:28 to 2020-09-13 12:34  awas (Siaga 1)  a.water_level_m, peak 2.5 at 2020-09-13 12:35" in text
+    assert "09-13 12:28 Siaga 3 → 09-13 12:32 Siaga 1 → 09-13 12:34 normal" in text
+    assert "…" not in text
