@@ -117,6 +117,7 @@ class InfluxStore:
 
     def _send(self, body: bytes) -> str | None:
         """Send one request; the server's reason if it refuses these lines. StoreUnavailable for all other trouble."""
+        self._open()
         for attempt in range(2):
             try:
                 self._write_api.write(
@@ -211,9 +212,18 @@ class InfluxStore:
 
     def close(self) -> None:
         """See ``Store.close``."""
+        if self._client is None:
+            return
         with contextlib.suppress(Exception):
+            # Undo the hook of v1: it keeps the client alive until the interpreter ends, and noisily so.
+            vars(self._client.api_client).pop("request", None)
             self._write_api.close()
             self._client.close()
+        self._client = self._write_api = None
+
+    def _open(self) -> None:
+        if self._client is None:
+            raise StoreUnavailable(f"the store at {self._settings.url} is closed")
 
     def _databases(self) -> list[str]:
         series = self._query("SHOW DATABASES")
@@ -246,6 +256,7 @@ class InfluxStore:
 
     def _query(self, influxql: str, *, post: bool = False) -> list[dict[str, Any]]:
         """Run one InfluxQL statement; the series of its result."""
+        self._open()
         url = self._settings.url.rstrip("/") + "/query"
         parameters = [("db", self._database), ("q", influxql), ("epoch", "ns")]
         if self._policy:
@@ -268,6 +279,8 @@ class InfluxStore:
             ) from caught
         except Exception as caught:
             raise StoreUnavailable(self._unreachable(caught)) from caught
+        if error and self._settings.api == "v1" and "database not found" in error:
+            return []  # the first write makes it
         if error:
             raise StoreUnavailable(self._explain(404 if "not found" in error else 400, error))
         series: list[dict[str, Any]] = results[0].get("series", [])

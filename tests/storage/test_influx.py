@@ -127,7 +127,10 @@ def test_the_database_is_made_and_rows_come_back_exactly(store):
 
 @pytest.mark.influxdb
 def test_an_empty_database_answers_with_nothing(store):
-    assert store.check() is None  # makes it
+    for _ in range(2):  # before there is a database, and after
+        assert len(store.readings("gauge-0", T0, T0 + 1)) == 0
+        assert store.transitions(T0, T0 + 1) == [] and store.count_readings(T0, T0 + 1) == 0
+        assert store.check() is None  # makes it
     assert len(store.readings("gauge-0", T0, T0 + 1)) == 0
     assert len(store.windows("gauge-0", 60, T0, T0 + 1)) == 0
     assert len(store.series("gauge-0", T0, T0 + HOUR)) == 0
@@ -242,6 +245,17 @@ def test_a_server_that_is_not_there(tmp_path):
         with pytest.raises(StoreUnavailable, match="does not answer"):
             store.series("gauge-0", T0, T0 + HOUR)
         store.close()
+
+
+def test_closed_twice_and_used_after():
+    for api in ("v1", "v2"):
+        store = InfluxStore(StoreSettings(kind="influxdb", url="http://127.0.0.1:1", api=api))
+        store.close()
+        store.close()
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            store.write(seconds(1))
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            store.readings("x", 0, 1)
 
 
 @pytest.mark.influxdb

@@ -63,10 +63,11 @@ def fake():
 
 
 def test_batches_are_gathered_and_written_in_order(fake, tmp_path):
-    writer = StoreWriter(fake, tmp_path, replace(FAST, flush_interval_s=0.3))
+    batches = [seconds(p) for p in range(50)]
+    writer = StoreWriter(fake, tmp_path, replace(FAST, flush_interval_s=0.5))
     assert writer.stored_position() == -1
-    for p in range(50):
-        writer.put(seconds(p))
+    for one in batches:
+        writer.put(one)
     until(lambda: writer.stored_position() == 49)
     assert fake.positions == list(range(50))
     assert fake.writes <= 2
@@ -179,7 +180,7 @@ def test_a_full_spool_warns_early_then_put_says_so_and_nothing_is_lost(fake, tmp
             time.sleep(0.03)
             if warned_at is None and "wait in the spool: bring the store back" in writer.status().warning:
                 warned_at = taken
-    assert warned_at is not None and warned_at < 10 < taken < 100
+    assert warned_at is not None and warned_at < taken - 2 and 10 < taken < 100
     assert writer.stored_position() < taken - 1
     assert "max_spool_bytes" in writer.status().warning
     assert sum(f.stat().st_size for f in tmp_path.glob("*.spool")) <= settings.max_spool_bytes
@@ -206,12 +207,13 @@ def test_put_does_not_wait_for_a_slow_store(tmp_path):
             super().write(*batches)
 
     writer = StoreWriter(Slow(), tmp_path, FAST)
-    writer.put(seconds(0))
+    batches = [seconds(p) for p in range(200)]
+    writer.put(batches[0])
     time.sleep(0.1)
     began = time.monotonic()
-    for p in range(1, 200):
-        writer.put(seconds(p))
-    assert time.monotonic() - began < 0.45  # building 199 batches included
+    for one in batches[1:]:
+        writer.put(one)
+    assert time.monotonic() - began < 0.3
     writer.close()
 
 
