@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ingest.errors import DeadLettersFullError
+
 log = logging.getLogger(__name__)
 
 KEPT_PAYLOAD_BYTES = 65_536
@@ -56,6 +58,8 @@ class Reason(StrEnum):
     TIME_TOO_OLD = "time_too_old"
     NO_TIME = "no_time"
     """The reading has no time, and the broker's clock has not spoken yet."""
+    FAULT = "fault"
+    """A fault of ours while decoding; the log says more."""
     RETAINED = "retained"
     """A stored last value that the broker sends to every newcomer: it must not look fresh."""
 
@@ -156,8 +160,10 @@ class DeadLetters:
 
         Raises
         ------
+        DeadLettersFullError
+            No room on the disk. Nothing of it was kept, so the messages must not be acknowledged yet.
         sqlite3.Error
-            Nothing of it was kept (disk full, for one); the messages must not be acknowledged.
+            The disk failed; likewise.
         """
         if not letters:
             return
@@ -249,9 +255,11 @@ class DeadLetters:
         try:
             yield
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise DeadLettersFullError(f"dead letters {self.path}: {error}; nothing was kept") from error
             raise
 
     def _counted_as(self, device: str | None) -> str:

@@ -2,6 +2,7 @@
 
     IngestError
     ├── SettingsError          permanent: the configuration is wrong; startup stops
+    ├── DeadLettersFullError   retryable: no room on the disk; nothing of the batch was kept
     └── JournalError
         ├── JournalFullError   retryable: no room on the disk; nothing of the failed commit remains
         ├── JournalLockedError permanent while the other process lives
@@ -21,6 +22,10 @@ class IngestError(Exception):
 
 class SettingsError(IngestError, ValueError):
     """A setting is wrong. The message names the field, what came and what was expected."""
+
+
+class DeadLettersFullError(IngestError):
+    """No room on the disk for dead letters. Nothing of the batch was kept: keep it again once there is room."""
 
 
 class JournalError(IngestError):

@@ -6,6 +6,7 @@ and hands back the acknowledgements once the caller has made a batch durable.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -25,6 +26,8 @@ from telemetry.observations import Observations
 CLOCK = "clock"
 """The last level of the clock's topic; no device can have this name."""
 _DROPPED = DROPPED_TOPIC.encode()
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Receiver:
         self._streams: dict[bytes, Mapping[str, int]] = {}
         """Topic → the datastreams of its device, for topics that were seen."""
         self._clock: int | None = None
+        self._fault_logged = False
         self._listening: tuple[int, ...] | None = None
         self._listening_since: int | None = None
         self.clock_speed = 1.0
@@ -143,17 +147,24 @@ class Receiver:
             extra = 0
             for place, (topic, payload, head) in enumerate(zip(chunk.topics, chunk.payloads, chunk.heads, strict=True)):
                 readings.message = number + place
-                streams = known.get(topic)
-                if streams is not None and head in usual and len(payload) <= size_limit:
-                    decode(payload, streams, readings)
-                elif topic == _DROPPED:
-                    connection.note_dropped(payload)
-                    extra += 1
-                else:
-                    ticked = self._handle_unusual(topic, payload, head, chunk.notes.get(place), readings)
-                    if ticked is not None:
-                        now = self._tick(ticked, now)
-                        readings.begin(now, now)
+                try:
+                    streams = known.get(topic)
+                    if streams is not None and head in usual and len(payload) <= size_limit:
+                        decode(payload, streams, readings)
+                    elif topic == _DROPPED:
+                        connection.note_dropped(payload)
+                        extra += 1
+                    else:
+                        ticked = self._handle_unusual(topic, payload, head, chunk.notes.get(place), readings)
+                        if ticked is not None:
+                            now = self._tick(ticked, now)
+                            readings.begin(now, now)
+                except Exception as error:
+                    # A fault of ours. The message would come again and again if it ended the pipeline.
+                    if not self._fault_logged:
+                        log.exception("a message on topic %r made the decoder fail", topic)
+                    self._fault_logged = True
+                    readings.refuse(Reason.FAULT, f"the decoder failed: {type(error).__name__}: {error}")
             connection.messages += len(chunk.topics) - extra
             messages += len(chunk.topics) - extra
         receipts = [

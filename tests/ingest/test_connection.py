@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import mqtt5
 import pytest
 
 from ingest.dead_letters import Reason
+from ingest.formats import pantau_json
 from ingest.receiver import Receiver
 from ingest.settings import BrokerSettings, Limits
 from tests.ingest.mqtt import (
@@ -284,6 +286,47 @@ def test_nobody_there() -> None:
         until(lambda: receiver.status()[0].last_error == expected)
     with receiving(BrokerSettings("x", "no-such-host.invalid", **FAST), wait=False) as receiver:  # type: ignore[arg-type]
         until(lambda: "the host name 'no-such-host.invalid' is not known" in str(receiver.status()[0].last_error))
+
+
+def test_the_pause_between_attempts_grows_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[float] = []
+
+    def uniform(low: float, high: float) -> float:
+        assert low == 0
+        bounds.append(high)
+        return 0.0
+
+    monkeypatch.setattr("ingest.connection.random.uniform", uniform)
+    settings = BrokerSettings("x", "127.0.0.1", free_port(), backoff_first_s=0.5, backoff_max_s=3)
+    with receiving(settings, wait=False):
+        until(lambda: len(bounds) >= 6)
+    assert bounds[:6] == [0.5, 1, 2, 3, 3, 3]
+
+
+def test_a_fault_of_the_decoder_costs_one_message_and_not_the_stream(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = pantau_json.decode
+
+    def decode(payload: bytes, *rest: Any) -> None:
+        if payload.startswith(b"!"):
+            raise ZeroDivisionError("oops")
+        real(payload, *rest)
+
+    monkeypatch.setattr(pantau_json, "decode", decode)
+
+    def script(wire: Wire, _: int, __: mqtt5.ConnectPacket) -> None:
+        welcome(wire)
+        wire.write(publish(1, level(1)), publish(2, b"!"), publish(3, b"!"), publish(4, level(2)))
+        stay(wire)
+
+    with FakeBroker(script) as broker, receiving(broker.settings()) as receiver:
+        batches = collect(receiver, 4)
+    assert values(batches) == [1, 2]
+    dead = [d for b in batches for d in b.dead_letters]
+    assert [(d.reason, d.payload) for d in dead] == [(Reason.FAULT, b"!")] * 2
+    assert "ZeroDivisionError: oops" in dead[0].detail
+    assert caplog.text.count("made the decoder fail") == 1
 
 
 def test_memory_is_bounded_while_nobody_polls() -> None:

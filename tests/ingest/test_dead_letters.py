@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingest.dead_letters import DeadLetter, DeadLetters, Reason
+from ingest.errors import DeadLettersFullError
 
 
 def letter(
@@ -92,6 +93,19 @@ def test_nothing_of_a_failed_batch_is_kept(tmp_path: Path) -> None:
         assert dead.count_by_reason() == {"malformed_json": 1}
         dead.keep([letter(3)])
         assert [k.letter.received_at for k in dead.list(10)] == [3, 1]
+
+
+def test_a_full_disk_costs_nothing_that_was_kept(tmp_path: Path) -> None:
+    with DeadLetters(tmp_path / "dead.sqlite") as dead:
+        dead.keep([letter(1)])
+        pages = dead._db.execute("PRAGMA page_count").fetchone()[0]
+        dead._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+        with pytest.raises(DeadLettersFullError, match="full; nothing was kept"):
+            dead.keep([letter(2, payload=bytes(100_000))])
+        assert (dead.fill().kept, dead.count_by_reason()) == (1, {"malformed_json": 1})
+        dead._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
+        dead.keep([letter(2, payload=bytes(100_000))])
+        assert dead.fill().kept == 2
 
 
 def test_made_up_device_names_do_not_fill_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
