@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import sqlite3
 import tempfile
 import time
@@ -302,13 +303,28 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
     assert path.read_text() == "These are my notes. " * 100
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_file_without_write_access_is_refused(tmp_path):  # pragma: no cover
-    path = tmp_path / "r.db"
-    Registry(f"sqlite:///{path}").close()
-    path.chmod(0o444)
-    with pytest.raises(RegistryUnavailableError, match="no write access"):
-        Registry(f"sqlite:///{path}")
+def _open_as_nobody(url: str, answer) -> None:
+    if os.geteuid() == 0:  # root may write anywhere
+        os.setresuid(65534, 65534, 65534)
+    try:
+        Registry(url)
+        answer.put("opened")
+    except RegistryUnavailableError as error:
+        answer.put(str(error))
+
+
+def test_a_file_without_write_access_is_refused():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        Registry(f"sqlite:///{path}/r.db").close()
+        (path / "r.db").chmod(0o444)
+        context = multiprocessing.get_context("fork")  # its modules are loaded: nobody need not be able to read them
+        answer = context.Queue()
+        child = context.Process(target=_open_as_nobody, args=(f"sqlite:///{path}/r.db", answer))
+        child.start()
+        assert re.search(r"cannot use the registry .*r\.db: no write access", answer.get(timeout=30))
+        child.join()
 
 
 def test_a_newer_schema_is_refused(url, tmp_path):
