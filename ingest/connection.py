@@ -54,6 +54,9 @@ class BrokerStatus:
     bytes: int
     connects: int
     """How often we got connected; all but the first are reconnects."""
+    resumed: bool | None
+    """Whether the broker still had our session when we last connected. False on a restart of ours: what was sent while
+    we were away is lost. None before the first connection."""
     sessions_lost: int
     """How often the broker had forgotten our session: what was sent while we were away is lost then."""
     broker_dropped: int | None
@@ -107,6 +110,7 @@ class Connection:
         self._bytes = self._delivered_bytes = self._taken_bytes = 0
         self._paused = False
         self._connects = self._sessions_lost = 0
+        self._resumed: bool | None = None
         self._dropped: int | None = None
         self._dropped_last = 0
         self._drops_refused = False
@@ -166,6 +170,7 @@ class Connection:
             messages=self.messages,
             bytes=self._bytes,
             connects=self._connects,
+            resumed=self._resumed,
             sessions_lost=self._sessions_lost,
             broker_dropped=self._dropped,
             waiting_bytes=self._delivered_bytes - self._taken_bytes,
@@ -266,7 +271,6 @@ class _Conversation:
         self._keep_alive_s: float = connection.settings.keep_alive_s
         self._began = self._last_sent = self._last_read = time.monotonic()
         self._greeted = False
-        self._session_present = False
         self.asked_for_drops = False
 
     def run(self) -> None:
@@ -296,8 +300,12 @@ class _Conversation:
             if not c._paused and self._read():
                 time.sleep(_COALESCE_S)
                 continue
-            events = 0 if c._paused else select.POLLIN
-            poller.register(self._sock, events | (select.POLLOUT if self._out else 0))
+            events = (0 if c._paused else select.POLLIN) | (select.POLLOUT if self._out else 0)
+            if events:
+                poller.register(self._sock, events)
+            else:  # Not even for errors: one that we can't see to while we pause would wake us without end.
+                with contextlib.suppress(KeyError):
+                    poller.unregister(self._sock)
             # A pause is looked at again soon: the wake-up may have come just before we began to wait for it.
             poller.poll(100 if c._paused else min(1000, self._keep_alive_s * 250))
             with contextlib.suppress(BlockingIOError):
@@ -367,7 +375,7 @@ class _Conversation:
         if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
             raise _LostError(_why_refused(packet, s))
         self._greeted = True
-        self._session_present = packet.session_present
+        c._resumed = packet.session_present
         if packet.server_keep_alive is not None:
             self._keep_alive_s = packet.server_keep_alive or 3600.0
         if packet.session_expiry_interval is not None and packet.session_expiry_interval < s.session_expiry_s:
@@ -399,7 +407,7 @@ class _Conversation:
             "broker %s: listening at %s, %s session",
             s.name,
             s.address,
-            "resumed our" if self._session_present else "began a new",
+            "resumed our" if c._resumed else "began a new",
         )
         if s.watch_drops and not c._drops_refused:
             # Asked for alone and last: some brokers disconnect whoever asks for it. They are asked only once.
