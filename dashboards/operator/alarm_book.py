@@ -81,8 +81,8 @@ class Alarm:
         subjects = directory.datastreams if self.kind == AlarmKind.LEVEL else directory.devices
         return f"{AlarmKind(self.kind).name.lower()}:{subjects[self.subject].id}:{self.raised_at}"
 
-    def as_dict(self, directory: Directory) -> dict[str, object]:
-        """The alarm as the API tells it; NaN becomes null in JSON."""
+    def as_dict(self, directory: Directory, latest: int = KEPT_TRANSITIONS) -> dict[str, object]:
+        """The alarm as the API tells it, with its ``latest`` transitions; NaN becomes null in JSON."""
         level = self.kind == AlarmKind.LEVEL
         stream = directory.datastreams[self.subject] if level else None
         device = directory.devices[self.subject] if stream is None else None
@@ -117,7 +117,7 @@ class Alarm:
                     "threshold": c.threshold,
                     "label": c.label,
                 }
-                for c in self.changes
+                for c in self.changes[-latest:]
             ],
         }
 

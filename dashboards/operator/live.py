@@ -232,7 +232,7 @@ class LiveCity:
                 "directory_version": self.directory.version,
                 "clock": self._clock_dict(),
                 "health": self._health_dict(),
-                "alarms": [a.as_dict(self.directory) for a in self.book.open.values()],
+                "alarms": [a.as_dict(self.directory, latest=1) for a in self.book.open.values()],
                 "trends": self._trend_rows(self.book.open.values()),
                 "readings": self._readings(known),
             }
@@ -249,7 +249,7 @@ class LiveCity:
                 frame["readings"] = self._readings(changed)
                 self._dirty[changed] = False
             if self._changed_alarms:
-                frame["alarms"] = [a.as_dict(self.directory) for a in self._changed_alarms.values()]
+                frame["alarms"] = [a.as_dict(self.directory, latest=1) for a in self._changed_alarms.values()]
                 self._changed_alarms = {}
             moved = [a for a in self.book.open.values() if a.kind == AlarmKind.LEVEL and self._trend_is_old(a)]
             moved = moved[:MAX_TRENDS_PER_FRAME]

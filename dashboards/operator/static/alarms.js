@@ -1,13 +1,16 @@
 // The alarm list in order of urgency, and the dialog in which an alarm is acknowledged.
 
-import { html, useLayoutEffect, useRef, useState } from "./vendor/htm/preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm/preact.js";
 import { t } from "../web/language.js";
 import { aboutText, label, momentText, signed, spanText, unit, valueText } from "./format.js";
+import { inTrouble } from "./health.js";
 import { changed, model, now } from "./model.js";
 import { DomainIcon, NAMES, SeverityIcon, SilenceIcon } from "./shapes.js";
 
 const FEW_JOBS = 6;
 const ASKED_FOR_MS = 10000;
+const RECENT_MS = 24 * 3600 * 1000;
+const RECENT_SHOWN = 12;
 
 function trendText(alarm) {
   const trend = model.trends.get(alarm.id);
@@ -114,6 +117,55 @@ function Job({ alarm, selected, onPick, onAcknowledge }) {
   `;
 }
 
+/** What closed lately, most recent first: for the operator who comes on shift. */
+function Recent({ onPick }) {
+  const [found, setFound] = useState([]);
+  useEffect(() => {
+    const stop = new AbortController();
+    const load = async () => {
+      const to = now();
+      if (!to) return;
+      const query = new URLSearchParams({ from: new Date(to - RECENT_MS).toISOString(), to: new Date(to).toISOString() });
+      const answer = await fetch(`/api/alarms?${query}`, { signal: stop.signal });
+      if (!answer.ok) return;
+      const { alarms } = await answer.json();
+      const closed = alarms.filter((a) => a.state === "normal" && a.kind === "level" && a.domain !== "device" && a.cleared_at);
+      setFound(closed.sort((a, b) => Date.parse(b.cleared_at) - Date.parse(a.cleared_at)).slice(0, RECENT_SHOWN));
+    };
+    // Several may close at once; one question is enough.
+    const timer = setTimeout(() => load().catch(() => {}), 500);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [model.closed, model.city.directory_version, model.connection]);
+  if (!found.length) return null;
+  const at = now();
+  return html`
+    <h2>${t("alarms.recent")}</h2>
+    <ol class="recent">
+      ${found.map((a) => {
+        const stream = model.streamById.get(a.subject);
+        if (!stream) return null;
+        const [from, to] = [Date.parse(a.raised_at), Date.parse(a.cleared_at)];
+        return html`<li key=${a.id}>
+          <${SeverityIcon} severity=${a.max_severity} size=${16} />
+          <button class="site" onClick=${() => onPick(a.site)}>${model.siteById.get(a.site)?.name ?? a.site}</button>
+          <span>${t(`severity.${a.max_severity}`)} · ${label(stream.about)} · ${t("alarms.peak", { value: valueText(a.peak, stream.about) })}</span>
+          <span class="when">${momentText(from, at)}–${momentText(to, at)}</span>
+        </li>`;
+      })}
+    </ol>
+  `;
+}
+
+function noneText(jobs) {
+  if (inTrouble()) return t("alarms.none.blind");
+  const silent = jobs.filter((a) => a.kind === "silence" && a.severity > 0).length;
+  if (silent) return t("alarms.none.silent", { n: silent });
+  return t("alarms.none.more", { sites: model.city.sites.length });
+}
+
 export function AlarmList({ alarms, selected, onPick, onAcknowledge }) {
   const [all, setAll] = useState(false);
   const { events, returned, jobs } = alarms;
@@ -122,7 +174,7 @@ export function AlarmList({ alarms, selected, onPick, onAcknowledge }) {
   return html`
     <section class="alarms" aria-label=${t("alarms.title")} tabindex="-1">
       ${events.length === 0 &&
-      html`<div class="none"><strong>${t("alarms.none")}</strong><span>${t("alarms.none.more", { sites: model.city.sites.length })}</span></div>`}
+      html`<div class="none"><strong>${t("alarms.none")}</strong><span>${noneText(jobs)}</span></div>`}
       <ol class="events">${events.map((a) => html`<${Event} key=${a.id} alarm=${a} ...${part} />`)}</ol>
       ${returned.length > 0 &&
       html`<h2>${t("alarms.returned")} <b>${returned.length}</b></h2>
@@ -133,6 +185,7 @@ export function AlarmList({ alarms, selected, onPick, onAcknowledge }) {
         : html`<ol class="jobs">${shown.map((a) => html`<${Job} key=${a.id} alarm=${a} ...${part} />`)}</ol>`}
       ${jobs.length > shown.length &&
       html`<button class="button more" onClick=${() => setAll(true)}>${t("alarms.jobs.all", { n: jobs.length })}</button>`}
+      <${Recent} onPick=${onPick} />
     </section>
   `;
 }

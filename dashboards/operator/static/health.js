@@ -25,6 +25,9 @@ function troubles() {
   return found;
 }
 
+/** Whether something keeps us from seeing the whole city. */
+export const inTrouble = () => model.connection !== "live" || troubles().length > 0;
+
 export function Troubles() {
   if (model.connection === "lost") {
     const age = performance.now() - model.heardAt;

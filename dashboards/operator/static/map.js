@@ -14,7 +14,10 @@ const MAX_LABELS = 40;
 const PULSE_MS = 2400;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** All sites on one canvas, and the pulse of unacknowledged alarms on a second one above it. */
+/**
+ * Three canvases: quiet sites, which change only as the map moves; alarms with names and values, drawn again each
+ * second; and the pulse of unacknowledged alarms.
+ */
 const SiteLayer = L.Layer.extend({
   initialize(onPick) {
     this.onPick = onPick;
@@ -22,8 +25,9 @@ const SiteLayer = L.Layer.extend({
   },
 
   onAdd(map) {
-    this.still = L.DomUtil.create("canvas", "site-canvas", map.getPane("overlayPane"));
-    this.pulse = L.DomUtil.create("canvas", "site-canvas", map.getPane("overlayPane"));
+    this.still = L.DomUtil.create("canvas", "site-canvas quiet", map.getPane("overlayPane"));
+    this.bold = L.DomUtil.create("canvas", "site-canvas loud", map.getPane("overlayPane"));
+    this.pulse = L.DomUtil.create("canvas", "site-canvas pulse", map.getPane("overlayPane"));
     map.on("move zoom viewreset resize", this.draw, this);
     map.on("click", (e) => {
       const site = this.at(e.containerPoint);
@@ -73,11 +77,47 @@ const SiteLayer = L.Layer.extend({
     return { pen, size };
   },
 
+  /** Each quiet shape once; ten thousand copies of a picture are cheap. */
+  stamps(r) {
+    const ratio = devicePixelRatio || 1;
+    const side = Math.ceil(2 * r + 2);
+    return Object.fromEntries(
+      Object.entries(DOMAIN).map(([name, path]) => {
+        const canvas = new OffscreenCanvas(side * ratio, side * ratio);
+        const pen = canvas.getContext("2d");
+        pen.setTransform(r * ratio, 0, 0, r * ratio, (side * ratio) / 2, (side * ratio) / 2);
+        pen.fillStyle = this.colour.faint;
+        pen.fill(path);
+        return [name, { canvas, side }];
+      }),
+    );
+  },
+
   draw() {
     if (!this._map || !model.city) return;
     const { pen, size } = this.place(this.still);
     this.place(this.pulse);
     const map = this._map;
+    this.drawn = [];
+    const scale = Math.max(0.75, Math.min(1.5, 1 + (map.getZoom() - 12) * 0.15));
+    const many = model.city.sites.length > 2000 ? 0.7 : 1;
+    const stamps = this.stamps(NORMAL_RADIUS * scale * many);
+    for (const site of model.city.sites) {
+      const { x, y } = map.latLngToContainerPoint([site.latitude, site.longitude]);
+      if (x < -20 || y < -20 || x > size.x + 20 || y > size.y + 20) continue;
+      const state = model.siteStates.get(site.id);
+      this.drawn.push({ site, x, y, state });
+      if (state?.severity || state?.silent) continue;
+      const { canvas, side } = stamps[site.domain];
+      pen.drawImage(canvas, x - side / 2, y - side / 2, side, side);
+    }
+    this.drawLoud();
+  },
+
+  drawLoud() {
+    if (!this._map || !this.drawn) return;
+    const { pen, size } = this.place(this.bold);
+    const scale = Math.max(0.75, Math.min(1.5, 1 + (this._map.getZoom() - 12) * 0.15));
     const shape = (path, x, y, r) => {
       pen.save();
       pen.translate(x, y);
@@ -85,36 +125,21 @@ const SiteLayer = L.Layer.extend({
       pen.fill(path);
       pen.restore();
     };
-    this.drawn = [];
-    const loud = [];
-    const scale = Math.max(0.75, Math.min(1.5, 1 + (map.getZoom() - 12) * 0.15));
-    const many = model.city.sites.length > 2000 ? 0.7 : 1;
-    for (const site of model.city.sites) {
-      const p = map.latLngToContainerPoint([site.latitude, site.longitude]);
-      if (p.x < -20 || p.y < -20 || p.x > size.x + 20 || p.y > size.y + 20) continue;
-      const state = model.siteStates.get(site.id);
-      const mark = { site, x: p.x, y: p.y, state };
-      this.drawn.push(mark);
-      if (state?.severity || state?.silent) {
-        loud.push(mark);
-        continue;
-      }
-      pen.fillStyle = this.colour.faint;
-      shape(DOMAIN[site.domain], p.x, p.y, NORMAL_RADIUS * scale * many);
-    }
+    const loud = this.drawn.filter((m) => m.state?.severity || m.state?.silent);
+    const faint = loud.length > 200 ? 0.6 : 1;
     loud.sort((a, b) => (a.state.severity || 0) - (b.state.severity || 0));
     for (const { site, x, y, state } of loud) {
       if (!state.severity) {
         pen.lineWidth = 1.8;
         pen.strokeStyle = this.colour.silence;
-        pen.setLineDash([4, 3]);
+        pen.setLineDash([4 * faint, 3 * faint]);
         pen.beginPath();
-        pen.arc(x, y, 6.5, 0, 7);
+        pen.arc(x, y, 6.5 * faint, 0, 7);
         pen.stroke();
         pen.setLineDash([]);
         pen.beginPath();
-        pen.moveTo(x - 7, y + 7);
-        pen.lineTo(x + 7, y - 7);
+        pen.moveTo(x - 7 * faint, y + 7 * faint);
+        pen.lineTo(x + 7 * faint, y - 7 * faint);
         pen.stroke();
         continue;
       }
@@ -403,7 +428,7 @@ export function makeMap(node, onPick) {
   });
   // Values beside alarmed sites need no more than one look a second.
   const timer = setInterval(() => {
-    if (wanted && !document.hidden) sites.draw();
+    if (wanted && !document.hidden) sites.drawLoud();
     wanted = false;
   }, 1000);
   const onTheme = () => {

@@ -19,6 +19,7 @@ export const model = {
   clockAt: 0,
   health: null,
   heardAt: 0,
+  closed: 0, // how many alarms closed while we watched
   connection: "connecting", // "live" | "lost"
 };
 
@@ -26,7 +27,7 @@ const listeners = new Set();
 let drawing = 0;
 let what = new Set();
 
-/** Call back (at most once a frame of the screen) with the set of what changed. */
+/** Call back (at most 20 times a second) with the set of what changed. */
 export function onChange(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -34,13 +35,13 @@ export function onChange(listener) {
 
 export function changed(...names) {
   for (const name of names) what.add(name);
-  // A hidden page gets no animation frames, and needs none.
-  drawing ||= requestAnimationFrame(() => {
+  // No animation frame: a hidden page gets none, and its title must still say that there is an alarm.
+  drawing ||= setTimeout(() => {
     const now = what;
     what = new Set();
     drawing = 0;
     for (const listener of listeners) listener(now);
-  });
+  }, 50);
 }
 
 /** The pipeline's time now, carried on between two messages but no further. [ms since 1970 UTC] */
@@ -83,6 +84,7 @@ function takeAlarm(alarm) {
   if (alarm.state === "normal") {
     model.alarms.delete(alarm.id);
     model.trends.delete(alarm.id);
+    model.closed += 1;
     return;
   }
   alarm.raisedMs = Date.parse(alarm.raised_at);

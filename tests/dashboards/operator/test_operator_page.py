@@ -195,8 +195,9 @@ def test_an_alarm_climbs_and_returns(opened: tuple[Page, Seen], feeder: Feeder) 
     )
     expect(page.locator(".alarm.over")).to_contain_text("puncak 2,20")
     expect(page.locator(".worst")).to_contain_text("Tidak ada alarm")
-    feeder.live.transition(transition(at_s=900, raised_s=600, severity=0, state=AlarmState.NORMAL))
+    feeder.live.transition(transition(at_s=900, raised_s=600, severity=0, state=AlarmState.NORMAL, peak=2.2))
     expect(line).to_have_count(0)
+    expect(page.locator(".recent li")).to_contain_text("Awas · Tinggi muka air · puncak 2,20")
 
 
 def test_alarms_stand_in_order_of_urgency(opened: tuple[Page, Seen], feeder: Feeder) -> None:
@@ -344,6 +345,8 @@ def test_the_pipelines_own_troubles_are_said(opened: tuple[Page, Seen], feeder: 
     feeder.tell(connected=False, store_ok=False)
     expect(page.locator(".trouble")).to_contain_text("Broker utama terputus sejak 18:20")
     expect(page.locator(".trouble")).to_contain_text("Penyimpanan gagal: 700 baris menunggu")
+    # "No alarms" must not claim more than is known.
+    expect(page.locator(".none")).to_contain_text("tidak sepenuhnya diketahui")
     feeder.tell()
     expect(page.locator(".trouble")).to_have_count(0)
 
@@ -456,7 +459,7 @@ def test_a_click_on_the_map_opens_the_site(opened: tuple[Page, Seen], feeder: Fe
     expect(page.locator(".alarm.awas")).to_have_count(1)
     page.wait_for_function(
         """() => {
-          const canvas = document.querySelector(".site-canvas");
+          const canvas = document.querySelector(".site-canvas.loud");
           const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
           let x = 0, y = 0, n = 0;
           for (let i = 0; i < data.length; i += 4) {
