@@ -192,7 +192,7 @@ def _check_pipeline(status: dict[str, Any], recording: Recording) -> None:
             f"this one has {clock['source']!r}"
         )
     now = clock_ns(clock["now"])
-    if now is not None and now > recording.start:
+    if now and now > recording.start:  # 0: the clock has not spoken yet
         raise ReplayError(
             f"the pipeline's clock stands at {clock['now']}, later than the recording's start "
             f"{rfc3339(recording.start)}: start the pipeline with a fresh data folder"
