@@ -96,7 +96,7 @@ def _registry(settings: Settings) -> Finding:
     except RegistryEmptyError:
         return Finding("registry", "warning", "no device is registered", "register some: pantau register CITY.toml")
     except DevicesError as error:
-        return Finding("registry", "failure", str(error), "check data.registry_url and data.folder")
+        return Finding("registry", "failure", str(error), "check data.folder")
     if directory.city != settings.city.name:
         return Finding(
             "registry",

@@ -59,9 +59,7 @@ class DataSettings:
     """Where Pantau keeps its own files."""
 
     folder: Path = Path("data")
-    """Journal, registry, dead letters, snapshots, spool, and the embedded store unless ``store.folder`` is set."""
-    registry_url: str = ""
-    """SQLAlchemy URL of the registry; empty: SQLite in the folder."""
+    """Journal, registry, dead letters, snapshot, spool, and the embedded store unless ``store.folder`` is set."""
     snapshot_interval_s: float = 30.0
     """How often the core's state is saved, to bound how much of the journal is replayed after a crash."""
     journal_days: float = 30.0
@@ -74,8 +72,8 @@ class DataSettings:
 
     @property
     def registry(self) -> str:
-        """The registry's URL."""
-        return self.registry_url or f"sqlite:///{self.folder.absolute() / 'registry.sqlite'}"
+        """SQLAlchemy URL of the registry."""
+        return f"sqlite:///{self.folder.absolute() / 'registry.sqlite'}"
 
 
 @dataclass(frozen=True)
