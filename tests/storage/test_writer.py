@@ -302,6 +302,70 @@ def test_kill_9_while_spooling_loses_nothing_that_was_called_durable(tmp_path):
     store.close()
 
 
+RESUMED = """
+import random, sys, time
+from pathlib import Path
+from storage.embedded import EmbeddedStore
+from storage.errors import StoreUnavailable
+from storage.settings import WriterSettings
+from storage.writer import StoreWriter
+from tests.storage.city import seconds
+folder, end = Path(sys.argv[1]), int(sys.argv[2])
+snapshot = folder / "snapshot"
+resume = int(snapshot.read_text()) if snapshot.exists() else -1
+store = EmbeddedStore(folder / "store")
+store.forget_after(resume)
+write, chance = store.write, random.Random()
+def sometimes(*batches):
+    if chance.random() < 0.3:
+        raise StoreUnavailable("not now")
+    write(*batches)
+store.write = sometimes
+settings = WriterSettings(flush_interval_s=0.02, retry_first_s=0.02, retry_max_s=0.1)
+writer = StoreWriter(store, folder / "spool", settings, position=resume)
+print("started", flush=True)
+for p in range(resume + 1, end):
+    writer.put(seconds(p))
+    if p % 7 == 0:
+        durable = writer.stored_position()
+        (folder / "snapshot.new").write_text(str(durable))
+        (folder / "snapshot.new").rename(snapshot)
+    time.sleep(0.002)
+store.write = write
+writer.close()
+store.close()
+"""
+
+
+def test_killed_and_resumed_again_and_again_the_store_holds_each_row_once(tmp_path):
+    """As the runtime does: resume from a snapshot that is no newer than what is durable, forget, write again."""
+    end, killed = 400, 0
+    for pause in (0.15, 0.25, 0.1, 0.2, 0.15, None):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RESUMED, str(tmp_path), str(end)],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            text=True,
+        )
+        assert process.stdout is not None and process.stdout.readline() == "started\n"
+        if pause is not None:
+            time.sleep(pause)
+            killed += process.poll() is None
+            process.kill()
+        assert process.wait(120) in (0, -signal.SIGKILL)
+        process.stdout.close()
+    assert killed >= 3
+    store = EmbeddedStore(tmp_path / "store")
+    assert store.count_readings(-(2**62), 2**62) == 4 * end
+    for i in range(4):
+        assert store.readings(f"gauge-{i}", -(2**62), 2**62).value.tolist() == [p + i / 10 for p in range(end)]
+        found = store.windows(f"gauge-{i}", 60, -(2**62), 2**62)
+        assert found.count.tolist() == [60] * 6 + [40]
+        assert found.mean.tolist() == [59.0 + 60 * k for k in range(6)] + [399.0]
+    assert list((tmp_path / "spool").glob("*.spool")) == []
+    store.close()
+
+
 @pytest.mark.influxdb
 def test_a_real_influxdb_stopped_killed_and_started_again_has_every_row(tmp_path):
     server = InfluxDB(tmp_path / "influx")
