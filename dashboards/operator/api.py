@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -11,12 +12,12 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from fastapi import APIRouter, FastAPI, HTTPException, Query
-from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from dashboards.operator.alarm_book import rfc3339
-from dashboards.operator.live import LiveCity, RefusedError, UnknownError
+from dashboards.operator.live import LiveCity, RefusedError, SourceError, UnknownError
 from dashboards.operator.stream import Hub
 from telemetry.observations import NS_PER_S, Observations
 from telemetry.quality import FAIL, GOOD, MISSING, SUSPECT
@@ -66,29 +67,36 @@ def parse_time(text: str) -> int:
 
 
 def operator_app(city: LiveCity, *, version: str, allowed_hosts: Iterable[str] = (), title: str = "Pantau") -> FastAPI:
-    """The application with the operator's page at ``/`` and its API under ``/api``."""
+    """An application with the operator's page alone. Whoever has more pages joins them by ``create_app`` himself."""
     app = create_app(
-        title=title,
-        version=version,
-        allowed_hosts=allowed_hosts,
-        files={"operator": STATIC_FILES},
-        texts=[TEXTS],
+        title=title, version=version, allowed_hosts=allowed_hosts, files={"operator": STATIC_FILES}, texts=[TEXTS]
     )
+    add_operator_page(app, city, version=version)
+    return app
+
+
+def add_operator_page(app: FastAPI, city: LiveCity, *, version: str, path: str = "/") -> None:
+    """Hang the operator's page at ``path`` and its API under ``/api`` into an application of ``web.app.create_app``.
+
+    The application must serve ``STATIC_FILES`` as "operator" and hold the catalogues in ``TEXTS``.
+    """
     hub = Hub(city, app.state.assets.version)
     app.state.close_streams = hub.close
-    app.state.hub = hub
     app.include_router(operator_routes(city, hub, version))
 
-    @app.get("/", include_in_schema=False)
+    @app.exception_handler(SourceError)
+    async def unavailable(_: Request, error: SourceError) -> JSONResponse:
+        logging.getLogger(__name__).warning("%s", error, exc_info=error.__cause__)
+        return JSONResponse({"detail": str(error)}, status_code=503)
+
+    @app.get(path, include_in_schema=False)
     def operator_page() -> HTMLResponse:
         return page(
             app,
-            title=f"{title} – operator",
+            title=f"{app.title} – operator",
             module="operator/main.js",
             styles=("operator/vendor/leaflet/leaflet.css", "operator/vendor/uplot/uPlot.min.css", "operator/page.css"),
         )
-
-    return app
 
 
 def operator_routes(city: LiveCity, hub: Hub, version: str) -> APIRouter:

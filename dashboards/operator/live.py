@@ -58,6 +58,10 @@ class UnknownError(LookupError):
     """There is no such alarm, device or datastream."""
 
 
+class SourceError(RuntimeError):
+    """What the runtime gave us to ask (store, accounts, pipeline) failed; the message says what and why."""
+
+
 class RefusedError(RuntimeError):
     """The alarm is there, but can't be acknowledged (again)."""
 
@@ -280,7 +284,11 @@ class LiveCity:
         end = EVERYTHING_NS[1] if end_ns is None else end_ns
         history = AlarmBook()
         if self._history_source is not None:
-            history.take(self.directory, self._history_source(start, end))
+            try:
+                transitions = self._history_source(start, end)
+            except Exception as error:  # whatever a store may raise
+                raise SourceError(f"the history of alarms can't be read now: {error}") from error
+            history.take(self.directory, transitions)
         with self._lock:
             book = AlarmBook()
             book.open, book.closed = dict(self.book.open), dict(self.book.closed)
@@ -309,7 +317,10 @@ class LiveCity:
             if self._acknowledge is None:
                 raise RefusedError("this server shows alarms only; no pipeline is there to take an acknowledgement")
             order = Acknowledge(AlarmKind(alarm.kind), alarm.subject, alarm.raised_at, self._clock[1], by)
-        self._acknowledge(order, comment)
+        try:
+            self._acknowledge(order, comment)
+        except Exception as error:  # whatever a pipeline may raise
+            raise SourceError(f"the pipeline did not take the acknowledgement: {error}") from error
         with self._lock:
             alarm.acknowledged_by, alarm.comment = by, comment
             self._changed_alarms[alarm.key] = alarm
@@ -320,7 +331,10 @@ class LiveCity:
             raise UnknownError(f"there is no device {device!r} in {self.directory.city or 'this city'}")
         if self._account_source is None:
             return None
-        given = self._account_source(device)
+        try:
+            given = self._account_source(device)
+        except Exception as error:  # whatever a pipeline may raise
+            raise SourceError(f"the loss account can't be read now: {error}") from error
         if isinstance(given, DeviceAccount):
             return given
         return DeviceAccount(**{"device": device, **(given or {})})
@@ -328,13 +342,16 @@ class LiveCity:
     def series(self, datastream: str, start_ns: int, end_ns: int, max_points: int) -> Observations | Windows:
         """Readings of a datastream in [start, end), or aggregates. Raises UnknownError if there is no such datastream.
 
-        Without a source: what the short ring holds.
+        Without a source: what the short ring holds. Raises SourceError if the source fails.
         """
         stream = next((i for i, d in enumerate(self.directory.datastreams) if d.id == datastream), None)
         if stream is None:
             raise UnknownError(f"there is no datastream {datastream!r} in {self.directory.city or 'this city'}")
         if self._series_source is not None:
-            return self._series_source(datastream, start_ns, end_ns, max_points)
+            try:
+                return self._series_source(datastream, start_ns, end_ns, max_points)
+            except Exception as error:  # whatever a store may raise
+                raise SourceError(f"the readings can't be read now: {error}") from error
         with self._lock:
             time_s, value = self._recent.series(stream)
         inside = (time_s * NS_PER_S >= start_ns) & (time_s * NS_PER_S < end_ns)

@@ -41,7 +41,7 @@ const SiteLayer = L.Layer.extend({
     this.draw();
     const tick = (at) => {
       this.frame = requestAnimationFrame(tick);
-      if (at - (this.pulsedAt ?? 0) < 45) return;
+      if (at - (this.pulsedAt ?? 0) < 95) return; // slow enough for ten steps a second
       this.pulsedAt = at;
       this.drawPulse(at);
     };

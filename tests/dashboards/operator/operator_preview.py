@@ -1,19 +1,15 @@
 """The operator's page with a simulated Bandung behind it, without brokers or stores: to look at it while building.
 
-``python tests/dashboards/operator/operator_preview.py --port 8099 --minutes 130 --speed 60``
+``python -m tests.dashboards.operator.operator_preview --port 8099 --minutes 130 --speed 60``
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from dashboards.operator.api import operator_app
 from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus, StoreStatus
@@ -48,7 +44,7 @@ class Preview:
 
     def series(self, datastream: str, start_ns: int, end_ns: int, max_points: int) -> Observations:
         index = [d.id for d in self.directory.datastreams].index(datastream)
-        whole = Observations.concat(self.kept)
+        whole = Observations.concat(list(self.kept))
         return whole.take((whole.datastream == index) & (whole.observed_at >= start_ns) & (whole.observed_at < end_ns))
 
     def advance(self, span_ns: int, silent: frozenset[str] = frozenset()) -> None:

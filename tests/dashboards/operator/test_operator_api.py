@@ -210,6 +210,27 @@ def test_wrong_questions_get_plain_answers(http: httpx.Client, path: str, status
     assert isinstance(answer.json()["detail"], str) and words in answer.json()["detail"]
 
 
+def test_a_store_that_fails_is_said_plainly(live: LiveCity, http: httpx.Client) -> None:
+    def broken(*_: object) -> Any:
+        raise ConnectionError("no route to the store")
+
+    live.set_series_source(broken)
+    live.set_alarm_history_source(broken)
+    live.set_account_source(broken)
+    live.set_acknowledge(broken)
+    live.transition(transition(at_s=0, severity=1))
+    answers = [
+        http.get("/api/series?datastream=dayeuhkolot.level"),
+        http.get("/api/alarms?from=2026-11-24T11:00:00Z"),
+        http.get("/api/account?device=gauge-1"),
+        http.post("/api/alarms/acknowledge", json={"id": ALARM, "by": "Siti"}, headers=CHANGE),
+    ]
+    for answer in answers:
+        assert answer.status_code == 503 and "no route to the store" in answer.json()["detail"]
+    assert http.get("/api/alarms").json()["alarms"][0]["acknowledged_by"] == ""
+    assert http.get("/api/status").status_code == 200
+
+
 def test_acknowledging_over_http(live: LiveCity, http: httpx.Client) -> None:
     taken: list[Acknowledge] = []
     live.set_acknowledge(lambda order, _: taken.append(order))
