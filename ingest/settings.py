@@ -44,7 +44,8 @@ class BrokerSettings:
     topics: tuple[str, ...] = ("pantau/v1/+/+",)
     """Topic filters that are subscribed to, at QoS 1."""
     watch_drops: bool = True
-    """Follow ``$SYS/broker/publish/messages/dropped``. False: for brokers that disconnect whoever asks (rumqttd)."""
+    """Follow ``$SYS/broker/publish/messages/dropped``. A broker that hangs up on whoever asks (rumqttd) is asked once;
+    False spares that reconnect."""
     client_id: str = ""
     """Names our session at the broker: it must stay the same across restarts. Default: ``pantau-<name>``."""
     session_expiry_s: int = 86_400
