@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     config(sub)
     sub.add_argument("recording", type=Path, metavar="RECORDING", help="a CSV file (.gz too), or a folder of them")
-    sub.add_argument("--map", type=Path, required=True, help="what the columns mean (docs/replay.md)")
+    sub.add_argument("--map", type=Path, help="what the columns mean (docs/replay.md; default: map.toml in the folder)")
     sub.add_argument("--speed", default="max", help="times real time, or max (default)")
     sub.add_argument("--local", action="store_true", help="start a broker and a pipeline for this replay alone")
     sub.add_argument("--folder", type=Path, help="with --local: keep its files here instead of throwing them away")
@@ -144,15 +144,21 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("dashboards", _dashboards, "build, check and publish the Grafana dashboards", "pantau dashboards build")
     actions = sub.add_subparsers(title="actions", required=True, metavar="ACTION", dest="action")
-    actions.add_parser("build", help="write the dashboards' JSON files").add_argument(
-        "--folder", type=Path, help="where to (default: the package's own folder)"
+    build = actions.add_parser("build", help="write the dashboards' JSON files")
+    config(build)
+    build.add_argument(
+        "--folder", type=Path, help="where to, with this city's levels (default: the package's own folder)"
     )
     check = actions.add_parser("check", help="check them, and run every query against the store in the configuration")
     config(check)
     check.add_argument("--no-queries", action="store_true", help="leave the queries away")
     publish = actions.add_parser("publish", help="put data source, folder and dashboards into a running Grafana")
     config(publish)
-    publish.add_argument("--url", required=True, help="of Grafana; its token comes from GRAFANA_TOKEN")
+    publish.add_argument(
+        "--url",
+        required=True,
+        help="of Grafana (GRAFANA_TOKEN: its token; GRAFANA_INFLUX_TOKEN: a token that reads InfluxDB)",
+    )
 
     sub = add(
         "bench",
@@ -378,7 +384,7 @@ def _dashboards(chosen: argparse.Namespace) -> int:
     from pantau import grafana
 
     if chosen.action == "build":
-        for path in grafana.build(chosen.folder):
+        for path in grafana.build(chosen.config, chosen.folder):
             print(path)
         return OK
     if chosen.action == "check":

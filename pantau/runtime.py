@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus
 from dashboards.operator.live import LiveCity
 from devices.registry import Registry
 from ingest.dead_letters import DeadLetters
-from ingest.errors import JournalFullError
+from ingest.errors import DeadLettersFullError, JournalFullError
 from ingest.journal import Journal
 from ingest.receiver import Batch, Receiver
 from ingest.settings import ClockSource
@@ -60,6 +60,7 @@ STATUS_S = 10.0
 EVERYTHING_NS = (0, 2**62)
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 def open_store(settings: Settings) -> Store:
@@ -276,8 +277,7 @@ class Pipeline:
             observations, listening = batch.observations, batch.listening_since_ns
             if batch.clock is not None:
                 self._now = max(batch.clock, self._now or 0)
-            if batch.dead_letters:
-                self.dead_letters.keep(batch.dead_letters)
+            self._with_room(lambda: self.dead_letters.keep(batch.dead_letters))
         now = self._present()
         if now is None:
             if not len(observations):
@@ -305,19 +305,27 @@ class Pipeline:
             self._latency_s.append((time.time_ns() - int(observations.received_at[0])) / NS_PER_S)
 
     def _journal(self, record: bytes) -> int:
-        """Write a record durably; with a full disk, wait: what is not acknowledged stays at the broker."""
+        """Write a record durably; returns its position."""
+
+        def write() -> int:
+            position = self.journal.append(STEP, record)
+            self.journal.commit()
+            return position
+
+        return self._with_room(write)
+
+    @staticmethod
+    def _with_room(write: Callable[[], T]) -> T:
+        """Write something; while there is no room for it, wait: what is not acknowledged stays at the broker."""
         warned = False
         while True:
             try:
-                position = self.journal.append(STEP, record)
-                self.journal.commit()
-            except JournalFullError as error:
+                return write()
+            except (JournalFullError, DeadLettersFullError, SpoolFull) as error:
                 if not warned:
-                    log.error("%s; free some space: nothing is taken from the brokers meanwhile", error)
+                    log.error("%s; nothing is taken from the brokers until there is room", error)
                     warned = True
-                time.sleep(1.0)
-                continue
-            return position
+                time.sleep(0.5)
 
     def _hand_to_store(self, position: int, results: Results) -> None:
         self._put(position, results.readings, results.windows, results.transitions)
@@ -333,15 +341,7 @@ class Pipeline:
         batch = StoredBatch(position, position, self.directory, readings, windows, transitions, status)
         if not batch.rows:
             return
-        warned = False
-        while True:
-            try:
-                self.writer.put(batch)
-                break
-            except SpoolFull as error:
-                if not warned:
-                    log.error("%s; nothing is taken from the brokers meanwhile", error)
-                    warned = True
+        self._with_room(lambda: self.writer.put(batch))
         self._last_put = position
 
     def _take_acknowledgement(self, action: Acknowledge, comment: str) -> None:
@@ -414,6 +414,8 @@ class Pipeline:
                 latency_s=health.latency_s or 0.0,
                 backlog_rows=written.backlog_rows,
                 spool_bytes=written.spool_bytes,
+                brokers=len(health.brokers),
+                brokers_connected=sum(b.connected for b in health.brokers),
             )
             self._put(max(self._last_put, 0), Observations.empty(), Windows.empty(), Transitions.empty(), (status,))
 

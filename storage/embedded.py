@@ -90,6 +90,8 @@ _STATUS_FIELDS = (
     "latency_s",
     "backlog_rows",
     "spool_bytes",
+    "brokers",
+    "brokers_connected",
 )
 
 

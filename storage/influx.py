@@ -371,14 +371,14 @@ def _alarm(row: dict[str, Any]) -> AlarmRecord:
 
     return AlarmRecord(
         **{t: row[t] or "" for t in schema.ALARM.tags},
-        raised_at=int(row["raised_at"]) * 1000,
+        raised_at=int(row["raised_at"]),
         at=int(row["time"]),
         state=int(row["state"]),
         severity=int(row["severity"]),
         value=number("value"),
         threshold=number("threshold"),
         peak=number("peak"),
-        peak_at=int(row["peak_at"]) * 1000,
+        peak_at=int(row["peak_at"]),
         label=row["label"] or "",
         directory_version=int(row["directory_version"]),
     )

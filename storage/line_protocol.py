@@ -177,9 +177,7 @@ def alarm_line(record: AlarmRecord) -> str:
     fields = []
     for field in schema.ALARM.fields:
         value = getattr(record, field.name)
-        if field.name in ("raised_at", "peak_at"):
-            fields.append(f"{field.name}={value // 1000}i")
-        elif field.type is schema.FieldType.INTEGER:
+        if field.type is schema.FieldType.INTEGER:
             fields.append(f"{field.name}={value}i")
         elif field.type is schema.FieldType.STRING:
             fields += [f"{field.name}={quote_field(value)}"] if value else []

@@ -41,6 +41,8 @@ class PipelineStatus:
     latency_s: float = 0.0
     backlog_rows: int = 0
     spool_bytes: int = 0
+    brokers: int = 0
+    brokers_connected: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ PROPERTIES: dict[str, ObservedProperty] = {
         ),
         ObservedProperty("battery_v", "V", _D, 0, 1000, "Battery", "Baterai", 2, {"V": (1, 0), "mV": (0.001, 0)}),
         ObservedProperty("rssi_dbm", "dBm", _D, -200, 50, "Signal", "Sinyal", 0, {"dBm": (1, 0)}),
-        # 1 while the pipeline is connected to a broker, 0 while it is not: Pantau watches itself as it does sensors.
+        # As gateways report it: 1 or true while connected.
         ObservedProperty("connected", "1", _D, 0, 1, "Connected", "Terhubung", 0, {"1": (1, 0)}),
     )
 }

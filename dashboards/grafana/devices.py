@@ -29,7 +29,6 @@ from telemetry.properties import PROPERTIES
 
 BATTERY = "battery_v"
 SIGNAL = "rssi_dbm"
-CONNECTED = "connected"
 STATUS_INTERVAL = "10s"
 """The pipeline writes its status about this often."""
 
@@ -126,16 +125,19 @@ def signal_history() -> Any:
 
 
 def connected() -> Any:
-    """Whether the pipeline is connected to each broker."""
-    query = influxql.over_time(schema.READING, f"min({VALUE})", f"{IN_CITY} AND {of_property(CONNECTED)}", DEVICE)
+    """How many brokers the pipeline is connected to."""
+    there, all_of_them = (influxql.column(schema.PIPELINE, f) for f in ("brokers_connected", "brokers"))
+    query = influxql.over_time(
+        schema.PIPELINE, f'min({there}) AS "terhubung · connected", max({all_of_them}) AS "semua · all"', IN_CITY
+    )
     return time_series(
-        label_of(CONNECTED),
+        Text("Broker terhubung", "Brokers connected"),
         Text(
-            "100 %: terhubung ke broker selama seluruh langkah waktu; 0 %: pernah putus.",
-            "100 %: connected to the broker for the whole step of time; 0 %: there was a break.",
+            "Terkecil dalam setiap langkah waktu. Selama satu broker putus, alarm perangkat diam ditahan.",
+            "Smallest in each step of time. While one broker is gone, alarms of silent devices are held back.",
         ),
-        unit_of(CONNECTED),
-        InfluxQuery(query, alias="$tag_device"),
+        COUNT_UNIT,
+        InfluxQuery(query, alias="$col"),
         minimum=0,
     )
 

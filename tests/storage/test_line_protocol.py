@@ -174,22 +174,21 @@ def test_an_alarm_and_a_status_by_hand():
         "peak": 700.0,
         "peak_at": T0,
     }
-    status = PipelineStatus(T0, 1, 2, 3, 4, 5, 6, 0.25, 7, 8)
+    status = PipelineStatus(T0, 1, 2, 3, 4, 5, 6, 0.25, 7, 8, 9, 10)
     lines = LineEncoder().lines([batch(1, transition_rows=[raised, silent], pipeline=(status,))]).to_list()
-    µs = T0 // 1000
     assert lines == [
         (
             r"alarm,city=kota\ banjir,district=Kec.\ Satu,domain=flood,kind=level,property=water_level_m,site=site-1,"
-            f"subject=gauge-1 state=1i,severity=2i,value=2.25,threshold=2.0,raised_at={µs + 1}i,peak_at={µs}i,"
+            f"subject=gauge-1 state=1i,severity=2i,value=2.25,threshold=2.0,raised_at={T0 + 1999}i,peak_at={T0}i,"
             f'label="Siaga 2",directory_version=7i {T0 + 5}'
         ),
         (
             r"alarm,city=kota\ banjir,domain=device,kind=silence,site=site-0,subject=dev-0 state=1i,severity=1i,"
-            f"value=700.0,threshold=600.0,peak=700.0,raised_at={µs}i,peak_at={µs}i,directory_version=0i {T0}"
+            f"value=700.0,threshold=600.0,peak=700.0,raised_at={T0}i,peak_at={T0}i,directory_version=0i {T0}"
         ),
         (
             r"pipeline,city=kota\ banjir messages=1i,readings=2i,refused=3i,duplicates=4i,late=5i,stored=6i,"
-            f"latency_s=0.25,backlog_rows=7i,spool_bytes=8i {T0}"
+            f"latency_s=0.25,backlog_rows=7i,spool_bytes=8i,brokers=9i,brokers_connected=10i {T0}"
         ),
     ]
 
