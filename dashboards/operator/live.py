@@ -391,7 +391,8 @@ class LiveCity:
 
     def _follow_peaks(self, readings: Observations) -> None:
         """Between two transitions a value may go on to a new peak."""
-        rows = np.flatnonzero(self._alarmed[readings.datastream] & (readings.flag != FAIL) & (readings.flag != MISSING))
+        usable = (readings.flag != FAIL) & (readings.flag != MISSING) & np.isfinite(readings.value)
+        rows = np.flatnonzero(self._alarmed[readings.datastream] & usable)
         if not rows.size:
             return
         by_stream = {a.subject: a for a in self.book.open.values() if a.kind == AlarmKind.LEVEL and a.severity}

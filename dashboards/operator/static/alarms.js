@@ -43,7 +43,7 @@ function AcknowledgeButton({ alarm, onAcknowledge }) {
     const text = alarm.acknowledged_by
       ? t("alarms.acknowledged.by", { who: alarm.acknowledged_by })
       : t("alarms.acknowledged");
-    return html`<span class="acknowledged" title=${alarm.comment}>✓ ${text}${alarm.comment && html`<em>${alarm.comment}</em>`}</span>`;
+    return html`<span class="seen" title=${alarm.comment}>✓ ${text}${alarm.comment && html`<em>${alarm.comment}</em>`}</span>`;
   }
   const sending = alarm.asked && performance.now() - alarm.asked < ASKED_FOR_MS;
   return html`

@@ -6,7 +6,12 @@ import { momentText, spanText } from "./format.js";
 import { model, now } from "./model.js";
 
 const STILL_S = 10;
-const QUIET_S = 180;
+
+/** With no reading at all for so long, even the device that sends most often is silent. [s of real time] */
+function quietAfterS() {
+  const shortest = model.city.devices.reduce((least, d) => Math.min(least, d.silence_after_s), 3600);
+  return Math.max(60, shortest / Math.max(1, model.clock.speed));
+}
 
 function troubles() {
   const found = [];
@@ -20,7 +25,7 @@ function troubles() {
   const age = health?.last_reading_age_s;
   if (age !== null && age !== undefined) {
     const quiet = age + (performance.now() - model.healthAt) / 1000;
-    if (quiet > QUIET_S) found.push(t("trouble.quiet", { age: spanText(quiet * 1000) }));
+    if (quiet > quietAfterS()) found.push(t("trouble.quiet", { age: spanText(quiet * 1000) }));
   }
   return found;
 }

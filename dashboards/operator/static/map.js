@@ -39,13 +39,8 @@ const SiteLayer = L.Layer.extend({
     this.tip.hidden = true;
     this.readColours();
     this.draw();
-    const tick = (at) => {
-      this.frame = requestAnimationFrame(tick);
-      if (at - (this.pulsedAt ?? 0) < 95) return; // slow enough for ten steps a second
-      this.pulsedAt = at;
-      this.drawPulse(at);
-    };
-    this.frame = requestAnimationFrame(tick);
+    // Ten steps a second are smooth enough for so slow a pulse, and leave a weak machine in peace.
+    this.timer = setInterval(() => document.hidden || this.drawPulse(performance.now()), 100);
   },
 
   readColours() {
@@ -378,6 +373,7 @@ export function makeMap(node, onPick) {
   const renderer = L.canvas({ pane: "base", padding: 0.3 });
   const sites = new SiteLayer(onPick);
   let base = null;
+  let fitted = false; // the operator has chosen what to look at
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const drawBase = () => {
@@ -415,7 +411,7 @@ export function makeMap(node, onPick) {
   const show = () => {
     drawBase();
     if (!map.hasLayer(sites)) sites.addTo(map);
-    fit();
+    if (!fitted) fit();
     sites.draw();
   };
   if (model.city) show();
@@ -439,20 +435,28 @@ export function makeMap(node, onPick) {
     }
   };
   addEventListener("pantau-theme", onTheme);
-  let fitted = false;
   const watch = new ResizeObserver(() => {
     map.invalidateSize({ animate: false });
     if (!fitted) fit();
     sites.draw();
   });
   watch.observe(node);
-  map.on("dragstart zoomstart", (e) => {
-    fitted ||= e.type === "dragstart";
+  map.on("dragstart", () => {
+    fitted = true;
   });
+  node.addEventListener("wheel", () => {
+    fitted = true;
+  }, { passive: true });
 
   return {
-    fit,
-    zoom: (by) => map.setZoom(map.getZoom() + by),
+    fit() {
+      fitted = false;
+      fit();
+    },
+    zoom(by) {
+      fitted = true;
+      map.setZoom(map.getZoom() + by);
+    },
     /** Mark a site; with ``go``, bring it into the part of the map that is not covered. */
     select(id, coveredRight = 0) {
       sites.selected = id;
@@ -474,7 +478,7 @@ export function makeMap(node, onPick) {
       clearInterval(timer);
       watch.disconnect();
       removeEventListener("pantau-theme", onTheme);
-      cancelAnimationFrame(sites.frame);
+      clearInterval(sites.timer);
       map.remove();
     },
   };

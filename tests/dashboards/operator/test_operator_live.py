@@ -141,6 +141,7 @@ def test_the_peak_follows_the_readings_between_transitions_but_not_failed_ones()
     live.transition(transition(at_s=0, severity=1, value=1.2))
     live.observe(readings(LEVEL, [10, 20, 30], [1.3, 1.45, 1.4]))
     live.observe(readings(LEVEL, 40, 77.0, flag=FAIL))
+    live.observe(readings(LEVEL, [41, 42], [math.nan, 1.1]))
     (alarm,) = live.alarms()
     assert (alarm["peak"], alarm["peak_at"]) == (1.45, "2026-11-24T11:20:20Z")
 

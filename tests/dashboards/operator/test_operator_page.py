@@ -226,6 +226,8 @@ def test_acknowledging(opened: tuple[Page, Seen], feeder: Feeder) -> None:
     expect(page.locator(".alarm.acknowledged")).to_contain_text("diakui Siti")
     expect(page.locator(".alarm.acknowledged")).to_contain_text("petugas berangkat")
     assert feeder.comments == ["petugas berangkat"]
+    # The line is as wide as before: its name is still there to read.
+    assert page.locator(".alarm.acknowledged .site").evaluate("(n) => n.getBoundingClientRect().width") > 90
     # It gets worse; this time the name is remembered, and Enter is enough.
     feeder.live.transition(transition(at_s=60, severity=3, threshold=2.0))
     page.locator(".acknowledge").click()
@@ -349,6 +351,23 @@ def test_the_pipelines_own_troubles_are_said(opened: tuple[Page, Seen], feeder: 
     expect(page.locator(".none")).to_contain_text("tidak sepenuhnya diketahui")
     feeder.tell()
     expect(page.locator(".trouble")).to_have_count(0)
+
+
+def test_no_data_at_all_is_said(browser: Browser, feeder: Feeder) -> None:
+    assert feeder.server is not None
+    context, page, _ = open_page(browser, feeder.server.url)
+    feeder.observe(readings(LEVEL, 600, 1.2))
+    feeder.tell()
+    expect(page.locator(".health")).to_contain_text("utama terhubung")
+    expect(page.locator(".trouble")).to_have_count(0)
+    # 600 s of allowed silence at 60 times real time are 10 s, but never less than a minute.
+    feeder.live._heard_at = feeder.live._monotonic() - 61
+    feeder.tell()
+    expect(page.locator(".trouble")).to_contain_text("Tidak ada data masuk sejak 1 mnt lalu")
+    feeder.observe(readings(LEVEL, 700, 1.2))
+    feeder.tell()
+    expect(page.locator(".trouble")).to_have_count(0)
+    context.close()
 
 
 def test_a_clock_that_stands_still_is_said(browser: Browser, feeder: Feeder) -> None:
