@@ -12,7 +12,7 @@ class BrokerStatus:
     name: str
     connected: bool
     since_ns: int
-    """Since when it is connected, or not. [ns since 1970 UTC]"""
+    """Since when it is connected, or not; 0: never tried. [ns since 1970 UTC]"""
     last_error: str = ""
     dropped: int = 0
     """Messages that the broker itself says it dropped."""

@@ -469,7 +469,7 @@ class LiveCity:
                 {
                     "name": b.name,
                     "connected": b.connected,
-                    "since": rfc3339(b.since_ns),
+                    "since": rfc3339(b.since_ns) if b.since_ns else None,
                     "last_error": b.last_error,
                     "dropped": b.dropped,
                 }

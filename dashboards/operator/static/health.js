@@ -19,7 +19,9 @@ function troubles() {
   const still = clock ? clock.still_s + (performance.now() - model.clockAt) / 1000 : 0;
   if (clock && clock.now_ms > 0 && still > STILL_S) found.push(t("trouble.clock", { age: spanText(still * 1000) }));
   for (const b of health?.brokers ?? []) {
-    if (!b.connected) found.push(t("trouble.broker", { name: b.name, time: momentText(Date.parse(b.since), now()) }));
+    if (b.connected) continue;
+    const since = b.since && { name: b.name, time: momentText(Date.parse(b.since), now()) };
+    found.push(since ? t("trouble.broker", since) : t("trouble.broker.never", { name: b.name }));
   }
   if (health?.store && !health.store.ok) found.push(t("trouble.store", { backlog: number(health.store.backlog_rows) }));
   const age = health?.last_reading_age_s;

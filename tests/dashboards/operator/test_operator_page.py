@@ -60,7 +60,7 @@ class Feeder:
         self.server = serve(operator_app(self.live, version="test"), "127.0.0.1", port)
         return self.server
 
-    def tell(self, *, connected: bool = True, store_ok: bool = True) -> None:
+    def tell(self, *, connected: bool = True, store_ok: bool = True, since_ns: int = T0) -> None:
         self.live.set_clock("broker", self.now, 60.0)
         self.live.set_health(
             HealthStatus(
@@ -68,7 +68,7 @@ class Feeder:
                 messages_per_s=12.5,
                 refused_by_reason={"bad unit": 4},
                 duplicates=2,
-                brokers=(BrokerStatus("utama", connected, T0),),
+                brokers=(BrokerStatus("utama", connected, since_ns),),
                 store=StoreStatus("embedded", store_ok, 0 if store_ok else 700, "" if store_ok else "disk full"),
             )
         )
@@ -349,6 +349,8 @@ def test_the_pipelines_own_troubles_are_said(opened: tuple[Page, Seen], feeder: 
     expect(page.locator(".trouble")).to_contain_text("Penyimpanan gagal: 700 baris menunggu")
     # "No alarms" must not claim more than is known.
     expect(page.locator(".none")).to_contain_text("tidak sepenuhnya diketahui")
+    feeder.tell(connected=False, since_ns=0)
+    expect(page.locator(".trouble")).to_contain_text("Broker utama tidak terhubung")
     feeder.tell()
     expect(page.locator(".trouble")).to_have_count(0)
 
