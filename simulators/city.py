@@ -25,11 +25,11 @@ from simulators.schedule import EPISODE_MIN, EPISODE_NS, NS_PER_MIN, Schedule
 from simulators.stations import INTERVAL_S, PROPERTIES_OF, install
 from simulators.world import World
 from telemetry.directory import Datastream, Device, Directory, Site
+from telemetry.observations import NS_PER_S
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-NS_PER_S = 1_000_000_000
 CLOCK_ERROR_MS = 800
 """A device's readings come up to this much after their regular time, differently each time."""
 

@@ -31,8 +31,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from simulators.chance import key
 from simulators.city import City, Samples
+from telemetry.observations import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
 
 VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}

@@ -34,9 +34,9 @@ from simulators.recording_map import (
 )
 from simulators.score import Interval, ScoreError, read_truth
 from telemetry.directory import Datastream, Device, Directory, Site
+from telemetry.observations import NS_PER_S
 from telemetry.properties import conversion
 
-NS_PER_S = 1_000_000_000
 MAP_NAME = "map.toml"
 BAD_ROWS_KEPT = 1000
 """So many bad rows are kept with their reasons; all are counted."""

@@ -27,9 +27,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from devices.registry import Registry
 from ingest.settings import BrokerSettings
 from simulators.recording import Recording
-from simulators.replay_page import PipelinePage, ReplayError, clock_ns, rfc3339
+from simulators.replay_page import PipelinePage, ReplayError, clock_ns
+from telemetry.observations import NS_PER_S, rfc3339
 
-NS_PER_S = 1_000_000_000
 IN_FLIGHT = 1000
 """Most messages that may wait for the broker's confirmation."""
 AHEAD = 20_000

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-NS_PER_S = 1_000_000_000
+from telemetry.observations import NS_PER_S
 
 
 class ReplayError(Exception):
@@ -70,19 +70,6 @@ class PipelinePage:
         if not isinstance(found, dict):
             raise ReplayError(f"{url} does not answer with a JSON object")
         return found
-
-
-def rfc3339(ns: int) -> str:
-    """RFC 3339 in UTC with as many decimals as needed.
-
-    Examples
-    --------
-    >>> rfc3339(1_182_796_200_000_000_000), rfc3339(1_500_000_000)
-    ('2007-06-25T18:30:00Z', '1970-01-01T00:00:01.5Z')
-    """
-    second, rest = divmod(ns, NS_PER_S)
-    text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return text + (f".{rest:09d}".rstrip("0") if rest else "") + "Z"
 
 
 def clock_ns(text: str | None) -> int | None:

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from simulators.recording import Recording
 from simulators.replay import Sent
-from simulators.replay_page import PipelinePage, clock_ns, rfc3339
+from simulators.replay_page import PipelinePage, clock_ns
 from simulators.score import Interval, Score, merge, score
+from telemetry.observations import rfc3339
 
 SEVERITY_NAMES = {1: "waspada", 2: "siaga", 3: "awas"}
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, tzinfo
 from statistics import median
 from typing import Any
 
-NS_PER_S = 1_000_000_000
+from telemetry.observations import NS_PER_S
 
 
 class ScoreError(ValueError):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 import numpy as np
 
 from telemetry.alarms import AlarmKind, AlarmState, Severity
 from telemetry.directory import Directory
-from telemetry.observations import NS_PER_S
+from telemetry.observations import rfc3339
 from telemetry.properties import PROPERTIES, Domain
 from telemetry.results import Transitions
 
@@ -17,19 +16,6 @@ KEPT_CLOSED = 2000
 """Closed alarms that stay in memory."""
 KEPT_TRANSITIONS = 500
 """Of one alarm; the first and the latest ones are kept."""
-
-
-def rfc3339(ns: int) -> str:
-    """A time as RFC 3339 in UTC, with as many decimals as it needs, at most six.
-
-    Examples
-    --------
-    >>> rfc3339(1_700_000_000_000_000_000), rfc3339(1_700_000_000_250_000_000)
-    ('2023-11-14T22:13:20Z', '2023-11-14T22:13:20.25Z')
-    """
-    second, rest = divmod(ns, NS_PER_S)
-    text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return text + (f".{rest // 1000:06d}".rstrip("0") if rest >= 1000 else "") + "Z"
 
 
 @dataclass(slots=True)

@@ -16,10 +16,9 @@ from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from dashboards.operator.alarm_book import rfc3339
 from dashboards.operator.live import LiveCity, RefusedError, SourceError, UnknownError
 from dashboards.operator.stream import Hub
-from telemetry.observations import NS_PER_S, Observations
+from telemetry.observations import NS_PER_S, Observations, rfc3339
 from telemetry.quality import FAIL, GOOD, MISSING, SUSPECT
 from telemetry.results import Windows
 from web.app import create_app, page

@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from dashboards.operator.alarm_book import Alarm, AlarmBook, rfc3339
+from dashboards.operator.alarm_book import Alarm, AlarmBook
 from dashboards.operator.health import DeviceAccount, HealthStatus
 from dashboards.operator.trend import BUCKET_S, Recent, approach, trend
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.directory import Directory
-from telemetry.observations import NS_PER_S, Observations
+from telemetry.observations import NS_PER_S, Observations, rfc3339
 from telemetry.properties import PROPERTIES, Domain
 from telemetry.quality import FAIL, FLAG_NAMES, MISSING
 from telemetry.results import Transitions, Windows

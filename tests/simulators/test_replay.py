@@ -21,10 +21,11 @@ from devices.registry import Registry
 from ingest.settings import BrokerSettings
 from simulators.recording import Account, Recording, Truth, load_recording
 from simulators.replay import CLOCK_STEP_S, messages, register, replay
-from simulators.replay_page import PipelinePage, ReplayError, clock_ns, rfc3339
+from simulators.replay_page import PipelinePage, ReplayError, clock_ns
 from simulators.replay_report import collect_report, score_by_severity
 from simulators.score import Interval
 from telemetry.directory import Datastream, Device, Ladder, Site, Step
+from telemetry.observations import rfc3339
 from tests.real_parts.mosquitto import Mosquitto, free_port
 
 RECORDINGS = Path(__file__).parents[2] / "simulators" / "recordings"

@@ -11,11 +11,10 @@ import pytest
 
 from processing.core import State, step
 from simulators.recording import Recording, load_recording
-from simulators.replay_page import rfc3339
 from simulators.replay_report import score_by_severity
 from telemetry.alarms import AlarmKind
 from telemetry.directory import Directory
-from telemetry.observations import Observations
+from telemetry.observations import Observations, rfc3339
 from telemetry.results import Transitions
 
 RECORDINGS = Path(__file__).parents[2] / "simulators" / "recordings"
