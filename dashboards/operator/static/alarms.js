@@ -62,7 +62,10 @@ function Event({ alarm, selected, onPick, onAcknowledge }) {
   const trend = over ? null : trendText(alarm);
   const next = nextText(alarm);
   const doubtful = [3, 4].includes(model.flag[index]);
-  const level = alarm.label || alarm.max_label;
+  const level = over ? alarm.max_label : alarm.label || alarm.max_label;
+  const limit = over
+    ? t("alarms.peak", { value: valueText(alarm.peak, about) })
+    : t("alarms.limit", { value: valueText(alarm.threshold, about) });
   return html`
     <li class=${`alarm ${over ? "over" : NAMES[severity]} ${alarm.state} ${selected === alarm.site ? "selected" : ""}`} data-alarm=${alarm.id}>
       <div class="badge"><${SeverityIcon} severity=${severity} size=${26} /><span>${t(`severity.${severity}`)}</span></div>
@@ -72,18 +75,17 @@ function Event({ alarm, selected, onPick, onAcknowledge }) {
       </div>
       <div class="figures">
         <span class="value">${valueText(model.value[index] ?? alarm.value, about)}</span>
-        <span class="limit">${doubtful ? html`<b class="doubt">${t("alarms.doubt")}</b>` : t("alarms.limit", { value: valueText(alarm.threshold, about) })}</span>
+        <span class="limit">${doubtful && !over ? html`<b class="doubt">${t("alarms.doubt")}</b>` : limit}</span>
       </div>
       <div class="time">
         <span class="since">${over ? t("alarms.cleared", { time: momentText(alarm.clearedMs ?? alarm.raisedMs, at) }) : t("alarms.since", { time: momentText(alarm.raisedMs, at) })}</span>
         <span class="age">${spanText(at - (over ? (alarm.clearedMs ?? alarm.raisedMs) : alarm.raisedMs))}</span>
       </div>
       <${AcknowledgeButton} alarm=${alarm} onAcknowledge=${onAcknowledge} />
-      ${(trend || next || over) &&
+      ${(trend || next) &&
       html`<div class="outlook">
         ${trend && html`<span class=${`trend ${trend.worse ? "worse" : ""}`}><b>${trend.arrow}</b> ${trend.text}</span>`}
         ${next && html`<strong class="next">${next}</strong>`}
-        ${over && html`<span>${t("alarms.peak", { value: valueText(alarm.peak, about) })}</span>`}
       </div>`}
     </li>
   `;
