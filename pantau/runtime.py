@@ -23,7 +23,9 @@ import numpy.typing as npt
 from dashboards.operator.api import operator_app
 from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus, StoreStatus
 from dashboards.operator.live import LiveCity
+from devices.errors import DevicesError
 from devices.registry import Registry
+from ingest.connection import BrokerStatus as Broker
 from ingest.dead_letters import DeadLetters
 from ingest.errors import DeadLettersFullError, JournalFullError
 from ingest.journal import Journal
@@ -77,6 +79,16 @@ def read_basemap(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"page.basemap: {path} can't be read as GeoJSON: {error}") from error
     return found
+
+
+def _trouble(broker: Broker) -> str:
+    """What is or was wrong with a broker, for a person."""
+    if broker.sessions_lost:
+        return (
+            f"it forgot our session {broker.sessions_lost} times: what was sent while we were away is lost; "
+            "switch on its persistence"
+        )
+    return broker.last_error or ""
 
 
 @dataclass
@@ -136,6 +148,7 @@ class Pipeline:
         self._last_snapshot_at = time.monotonic()
         self._waiting_snapshot: tuple[Snapshot, int] | None = None
         self._last_put = -1
+        self._registry_trouble = ""
 
     # ---------------------------------------------------------------------------------------------------- starting
 
@@ -254,9 +267,19 @@ class Pipeline:
             self._tell_health(monotonic)
         if monotonic - self._last_version_at >= TICK_S:
             self._last_version_at = monotonic
+            self._follow_registry()
+        self._keep_snapshots(monotonic)
+
+    def _follow_registry(self) -> None:
+        """Take in what was registered or changed since; a registry that fails for a while stops nothing."""
+        try:
             if self.registry.version() != self.directory.version:
                 self._use(self.registry.directory())
-        self._keep_snapshots(monotonic)
+            self._registry_trouble = ""
+        except (DevicesError, ConfigurationError) as error:
+            if str(error) != self._registry_trouble:
+                log.error("the registry can't be followed: %s", error)
+            self._registry_trouble = str(error)
 
     @property
     def now(self) -> int | None:
@@ -265,7 +288,7 @@ class Pipeline:
 
     def _present(self) -> int | None:
         if self.settings.clock.source == ClockSource.SYSTEM:
-            self._now = max(time.time_ns(), self._now or 0)
+            self._now = time.time_ns()
         return self._now
 
     def _process(self, batch: Batch | None) -> None:
@@ -390,7 +413,7 @@ class Pipeline:
             readings_per_s=(r1 - r0) / seconds,
             latency_s=float(np.median(self._latency_s)) if self._latency_s else None,
             brokers=tuple(
-                BrokerStatus(b.name, b.connected, b.since_ns or 0, b.last_error or "", b.broker_dropped or 0)
+                BrokerStatus(b.name, b.connected, b.since_ns or 0, _trouble(b), b.broker_dropped or 0)
                 for b in self.receiver.status()
             ),
             store=StoreStatus(

@@ -155,7 +155,7 @@ def step(
     observations : Observations
         In any order, duplicates included; may be empty, to let time pass.
     now : int
-        The present, never going back. [ns since 1970 UTC]
+        The present. If it goes back, as a clock that is corrected does, nothing is undone. [ns since 1970 UTC]
     listening_since : int or None
         Since when every broker has been heard; None while one is not. Silence is judged by it. [ns since 1970 UTC]
     actions : sequence of Acknowledge
