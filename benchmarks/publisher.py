@@ -51,10 +51,11 @@ def publish(
     device_name: str = "d{}",
     timeout_s: float = 60.0,
     probe_every: int = 0,
+    readings_per_message: int = 1,
     username: str | None = None,
     password: str | None = None,
 ) -> Published:
-    """Publish ``messages`` readings, one a message, going round the devices ``d0``, ``d1``, ...
+    """Publish messages, going round the devices ``d0``, ``d1``, ..., with one reading in each unless told otherwise.
 
     Parameters
     ----------
@@ -67,6 +68,8 @@ def publish(
         the program's second, so that each reading is one of its kind.
     timeout_s : float
         Give up if the broker stays silent for so long.
+    readings_per_message : int
+        More than one: a list of readings of one device, a microsecond apart.
     probe_every : int
         If not 0, readings carry the time of sending, and every so-manieth message comes from one of the devices
         ``probe0`` to ``probe99``, going to 9 and back to 0 in turn, so that each of them moves an alarm.
@@ -94,6 +97,7 @@ def publish(
     probes = [len(t).to_bytes(2, "big") + t for t in (f"pantau/v1/{city}/probe{i}".encode() for i in range(100))]
     began, cpu, start_us = time.perf_counter(), time.process_time(), int(time.time()) * 1_000_000
     values = [f"{rng.uniform(0, 3):.3f}" for _ in range(997)]
+    reading = b'{"time": %%d, "property": "%s", "value": %%s}' % property_name.encode()
     sent = acknowledged = refused = packet_id = 0
     out, rest, heard = bytearray(), used, time.monotonic()
     while acknowledged + refused < messages:
@@ -107,14 +111,15 @@ def publish(
             if probe_every and number % probe_every == 0:
                 turn, which = divmod(number // probe_every, len(probes))
                 head, value = probes[which], "0" if turn % 2 else "9"
-            body = (
-                head
-                + packet_id.to_bytes(2, "big")
-                + (
-                    b'\0{"time": %d, "property": "%s", "value": %s}'
-                    % (start_us + number, property_name.encode(), value.encode())
-                )
-            )
+            if readings_per_message == 1:
+                payload = reading % (start_us + number, value.encode())
+            else:
+                begin = start_us + number * readings_per_message
+                parts = [
+                    reading % (begin + i, values[(number + i) % 997].encode()) for i in range(readings_per_message)
+                ]
+                payload = b"[" + b",".join(parts) + b"]"
+            body = head + packet_id.to_bytes(2, "big") + b"\0" + payload
             out += b"\x32" + _length(len(body)) + body
         sent += max(0, room)
         if out:
@@ -149,7 +154,13 @@ def _read(sock: socket.socket, data: bytes) -> tuple[tuple[mqtt5.Packet, int], b
 
 
 def _length(n: int) -> bytes:
-    return bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7])
+    """An MQTT variable byte integer."""
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
 
 
 def _count_pubacks(data: bytes) -> tuple[int, int, bytes]:
@@ -178,6 +189,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=None, help="messages a second; default: as fast as it goes")
     parser.add_argument("--window", type=int, default=5000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--readings", type=int, default=1, help="readings in each message")
     parser.add_argument("--probe-every", type=int, default=0, help="so many messages for one that moves an alarm")
     parser.add_argument("--username")
     parser.add_argument("--password")
@@ -193,6 +205,7 @@ def main() -> None:
         window=a.window,
         first=a.first,
         probe_every=a.probe_every,
+        readings_per_message=a.readings,
         username=a.username,
         password=a.password,
     )
