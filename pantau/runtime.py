@@ -413,7 +413,7 @@ class Pipeline:
             readings_per_s=(r1 - r0) / seconds,
             latency_s=float(np.median(self._latency_s)) if self._latency_s else None,
             brokers=tuple(
-                BrokerStatus(b.name, b.connected, b.since_ns or 0, _trouble(b), b.broker_dropped or 0)
+                BrokerStatus(b.name, b.connected, self._in_our_time(b.since_ns), _trouble(b), b.broker_dropped or 0)
                 for b in self.receiver.status()
             ),
             store=StoreStatus(
@@ -441,6 +441,12 @@ class Pipeline:
                 brokers_connected=sum(b.connected for b in health.brokers),
             )
             self._put(max(self._last_put, 0), Observations.empty(), Windows.empty(), Transitions.empty(), (status,))
+
+    def _in_our_time(self, wall_ns: int | None) -> int:
+        """A time of the computer's clock in the pipeline's; 0 for none. [ns since 1970 UTC]"""
+        if wall_ns is None or self.settings.clock.source == ClockSource.SYSTEM:
+            return wall_ns or 0
+        return max((self._now or 0) - round((time.time_ns() - wall_ns) * self.receiver.clock_speed), 1)
 
     def account(self, device: str) -> DeviceAccount:
         """The loss account of one device: since the start of this process, but for what is stored: that is counted."""

@@ -59,7 +59,7 @@ def stop(process: subprocess.Popen[str]) -> None:
     assert len(children) >= 2  # the broker and the fleet
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
-    gone, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
     assert process.stdout is not None
     assert process.stdout.read().endswith("stopped\n")
