@@ -53,7 +53,7 @@ class Hub:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._queues.add(queue)
         if self._ticker is None or self._ticker.done():
-            self._ticker = asyncio.create_task(self._tick())
+            self._ticker = asyncio.create_task(self._tick(self.city.epoch))
         try:
             # Browsers try again after this many milliseconds. The version tells a page that it has been replaced.
             yield b"retry: 1000\n" + event("hello", b'{"assets":"%s"}' % self.assets_version.encode())
@@ -83,9 +83,10 @@ class Hub:
             if queue.qsize() <= QUEUE_FRAMES or item is None:  # a full queue is told everything anew
                 queue.put_nowait(item)
 
-    async def _tick(self) -> None:
+    async def _tick(self, epoch: int) -> None:
+        """Tell the pages what changes since ``epoch``, taken before the first page got its state."""
         loop = asyncio.get_running_loop()
-        epoch, beaten_at = self.city.epoch, loop.time()
+        beaten_at = loop.time()
         while self._queues and not self._closed:
             await asyncio.sleep(TICK_S)
             if self.city.epoch != epoch:
