@@ -17,6 +17,7 @@ import numpy as np
 
 from dashboards.operator.alarm_book import Alarm, AlarmBook
 from dashboards.operator.health import DeviceAccount, HealthStatus
+from dashboards.operator.rain import CLASS_LIMITS_MM_H, RainGauges
 from dashboards.operator.trend import BUCKET_S, Recent, approach, trend
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.directory import Directory
@@ -91,6 +92,7 @@ class LiveCity:
         self._changed_alarms: dict[tuple[int, int, int], Alarm] = {}
         self._trends: dict[tuple[int, int, int], dict[str, object] | None] = {}
         self._trend_bucket: dict[tuple[int, int, int], int] = {}
+        self._rain = RainGauges()
         self._allocate(0)
         self._series_source: SeriesSource | None = None
         self._history_source: AlarmHistorySource | None = None
@@ -111,6 +113,7 @@ class LiveCity:
                 self.basemap = basemap
             self._city_json = None
             self._grow(len(directory.datastreams))
+            self._rain.set_directory(directory)
             self.epoch += 1
 
     def observe(self, readings: Observations) -> None:
@@ -122,6 +125,7 @@ class LiveCity:
             readings = readings.take(np.lexsort((readings.observed_at, readings.datastream)))
         with self._lock:
             self._recent.put(readings)
+            self._rain.put(readings)
             # The last row of each datastream is its newest.
             last = np.flatnonzero(np.append(readings.datastream[1:] != readings.datastream[:-1], True))
             last = last[readings.observed_at[last] >= self._at[readings.datastream[last]]]
@@ -239,6 +243,7 @@ class LiveCity:
                 "alarms": [a.as_dict(self.directory, latest=1) for a in self.book.open.values()],
                 "trends": self._trend_rows(self.book.open.values()),
                 "readings": self._readings(known),
+                "rain": self._rain.known(self._clock[1]),
             }
         return msgspec.json.encode(frame)
 
@@ -246,12 +251,15 @@ class LiveCity:
         """What changed since the last call, as JSON; None if nothing did. An alarm in state "normal" is closed."""
         with self._lock:
             changed = np.flatnonzero(self._dirty)
-            if not (changed.size or self._changed_alarms or self._health_changed):
+            rain = self._rain.changed(self._clock[1])
+            if not (changed.size or self._changed_alarms or self._health_changed or rain):
                 return None
             frame: dict[str, Any] = {"clock": self._clock_dict()}
             if changed.size:
                 frame["readings"] = self._readings(changed)
                 self._dirty[changed] = False
+            if rain:
+                frame["rain"] = rain
             if self._changed_alarms:
                 frame["alarms"] = [a.as_dict(self.directory, latest=1) for a in self._changed_alarms.values()]
                 self._changed_alarms = {}
@@ -487,6 +495,7 @@ def _city(directory: Directory, basemap: dict[str, Any] | None) -> dict[str, Any
         "directory_version": directory.version,
         "flags": {str(number): name for number, name in FLAG_NAMES.items()},
         "domains": [d.value for d in Domain],
+        "rain_class_limits_mm_h": CLASS_LIMITS_MM_H,
         "properties": {
             name: {
                 "unit": PROPERTIES[name].unit,

@@ -55,6 +55,7 @@ export class Chart {
     this.spanMs = spanMs;
     this.onHover = onHover;
     this.windows = series.kind === "windows";
+    this.rain = stream.property === "rain_mm";
     this.time = series.time_ms.map((ms) => this.x(ms));
     this.value = series.value;
     this.flag = series.flag;
@@ -126,9 +127,9 @@ export class Chart {
     const end = this.x(now());
     this.plot.batch(() => {
       this.plot.setScale("x", { min: end - this.spanMs / 1000, max: end });
-      const shown = this.windows ? [...this.high, ...this.low] : this.columns()[1];
+      const shown = this.windows && !this.rain ? [...this.high, ...this.low] : this.columns().at(-1);
       const [min, max] = valueSpan(shown, this.stream);
-      this.plot.setScale("y", { min, max });
+      this.plot.setScale("y", { min: this.rain ? 0 : min, max }); // a bar stands on zero
     });
   }
 
@@ -138,13 +139,15 @@ export class Chart {
     const grid = { stroke: css("line"), width: 1 };
     const font = `13px ${getComputedStyle(document.body).fontFamily}`;
     const ink = css("text");
-    const bars = this.stream.property === "rain_mm" && !this.windows;
+    const bars = this.rain;
+    const rain = css("rain");
     const line = {
-      stroke: ink,
+      stroke: bars ? rain : ink,
       width: 1.75,
       points: { show: this.time.length < 40 && !bars, size: 4, fill: ink },
       spanGaps: false,
-      ...(bars ? { paths: uPlot.paths.bars({ size: [0.8, 24] }), fill: withAlpha(ink, 0.35), width: 1 } : {}),
+      // A bar ends at its reading: the depth fell before it. That of a window stands in its middle.
+      ...(bars ? { paths: uPlot.paths.bars({ size: [0.8, 24], align: this.windows ? 0 : -1 }), fill: rain, width: 0 } : {}),
     };
     const edge = { stroke: "transparent", points: { show: false } };
     const options = {
@@ -155,7 +158,7 @@ export class Chart {
       cursor: { y: false, points: { size: 8 }, drag: { x: false, y: false } },
       scales: { x: { time: true, auto: false }, y: { auto: false } },
       series: this.windows ? [{}, edge, edge, line] : [{}, line],
-      bands: this.windows ? [{ series: [1, 2], fill: withAlpha(ink, 0.18) }] : [],
+      bands: this.windows && !bars ? [{ series: [1, 2], fill: withAlpha(ink, 0.18) }] : [],
       axes: [
         {
           stroke: muted,

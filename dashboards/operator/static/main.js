@@ -7,6 +7,7 @@ import { clockText, dayText, zone } from "./format.js";
 import { HealthStrip, Troubles } from "./health.js";
 import { makeMap } from "./map.js";
 import { model, now, onChange, sortedAlarms } from "./model.js";
+import { RainLine } from "./rain.js";
 import { Search } from "./search.js";
 import { SitePanel } from "./site.js";
 import { connect } from "./stream.js";
@@ -131,7 +132,7 @@ function Page() {
     <div class=${`page ${lost ? "lost" : ""}`}>
       <${Header} onPick=${pick} searchRef=${search} />
       <${Troubles} />
-      <${CityStrip} alarms=${alarms} />
+      <${CityStrip} alarms=${alarms}><${RainLine} onPick=${pick} /><//>
       <main class="body">
         <${MapView} onPick=${pick} selected=${known} />
         ${known && html`<${SitePanel} key=${known} id=${known} onClose=${close} onAcknowledge=${setAsked} />`}

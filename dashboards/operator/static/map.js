@@ -4,6 +4,7 @@ import * as L from "./vendor/leaflet/leaflet.js";
 import { t } from "../web/language.js";
 import { valueText } from "./format.js";
 import { model, onChange } from "./model.js";
+import { HEAVY, RAIN_RADIUS, rainText, rainWords } from "./rain.js";
 import { DOMAIN_PATH, NAMES, SEVERITY_PATH } from "./shapes.js";
 
 const DOMAIN = Object.fromEntries(Object.entries(DOMAIN_PATH).map(([k, v]) => [k, new Path2D(v)]));
@@ -15,7 +16,7 @@ const PULSE_MS = 2400;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
- * Three canvases: quiet sites, which change only as the map moves; alarms with names and values, drawn again each
+ * Three canvases: quiet sites, which change only as the map moves; rain, and alarms with names and values, again each
  * second; and the pulse of unacknowledged alarms.
  */
 const SiteLayer = L.Layer.extend({
@@ -51,7 +52,7 @@ const SiteLayer = L.Layer.extend({
       this.colour[name] = of(name);
       this.colour[`${name}-ink`] = of(`${name}-ink`);
     }
-    for (const name of ["faint", "silence", "edge", "text", "surface", "place"]) this.colour[name] = of(name);
+    for (const name of ["faint", "silence", "edge", "text", "surface", "place", "rain"]) this.colour[name] = of(name);
     this.font = getComputedStyle(document.body).fontFamily;
   },
 
@@ -120,6 +121,22 @@ const SiteLayer = L.Layer.extend({
       pen.fill(path);
       pen.restore();
     };
+    const wet = this.drawn.filter((m) => !m.state?.severity && model.siteRain.has(m.site.id));
+    for (const m of wet) m.rain = model.siteRain.get(m.site.id);
+    wet.sort((a, b) => a.rain.mmH10 - b.rain.mmH10);
+    pen.lineJoin = "round";
+    for (const { x, y, rain } of wet) {
+      const r = RAIN_RADIUS[rain.level] * scale;
+      pen.save();
+      pen.translate(x, y);
+      pen.scale(r, r);
+      pen.lineWidth = 3 / r;
+      pen.strokeStyle = this.colour.surface;
+      pen.stroke(DOMAIN.flood);
+      pen.fillStyle = this.colour.rain;
+      pen.fill(DOMAIN.flood);
+      pen.restore();
+    }
     const loud = this.drawn.filter((m) => m.state?.severity || m.state?.silent);
     const faint = loud.length > 200 ? 0.6 : 1;
     loud.sort((a, b) => (a.state.severity || 0) - (b.state.severity || 0));
@@ -158,11 +175,16 @@ const SiteLayer = L.Layer.extend({
       pen.lineWidth = 2.5;
       pen.strokeStyle = this.colour.text;
       pen.beginPath();
-      pen.arc(chosen.x, chosen.y, chosen.state?.severity ? RADIUS[chosen.state.severity] * scale + 7 : 11, 0, 7);
+      pen.arc(chosen.x, chosen.y, chosen.state?.severity ? RADIUS[chosen.state.severity] * scale + 7 : chosen.rain ? RAIN_RADIUS[chosen.rain.level] * scale + 6 : 11, 0, 7);
       pen.stroke();
     }
     this.loud = loud.filter((m) => m.state.unacknowledged);
-    const taken = this.drawLabels(pen, loud, scale, size);
+    const drops = wet.map(({ x, y, rain }) => {
+      const r = RAIN_RADIUS[rain.level] * scale;
+      return [x - r, y - r, x + r, y + r];
+    });
+    const taken = this.drawLabels(pen, loud, scale, size, drops);
+    this.drawRainLabels(pen, wet, scale, size, taken);
     this.drawNames(pen, taken);
   },
 
@@ -193,12 +215,12 @@ const SiteLayer = L.Layer.extend({
   },
 
   /** Names and values beside the most urgent sites, as far as there is room. */
-  drawLabels(pen, loud, scale, size) {
+  drawLabels(pen, loud, scale, size, drops) {
     const taken = loud.filter((m) => m.state.severity).map((m) => {
       const r = RADIUS[m.state.severity] * scale + 2;
       return [m.x - r, m.y - r, m.x + r, m.y + r];
     });
-    const free = (box) => !taken.some((b) => box[0] < b[2] && box[2] > b[0] && box[1] < b[3] && box[3] > b[1]);
+    const clear = (box, of) => !of.some((b) => box[0] < b[2] && box[2] > b[0] && box[1] < b[3] && box[3] > b[1]);
     pen.textBaseline = "middle";
     pen.lineJoin = "round";
     let count = 0;
@@ -216,10 +238,12 @@ const SiteLayer = L.Layer.extend({
         [x - width / 2, y + r - 2, "center"],
         [x - width / 2, y - r - 36, "center"],
       ];
-      const spot = spots.find(
+      const room = spots.filter(
         ([left, top]) =>
-          left > 2 && top > 2 && left + width < size.x - 2 && free([left, top, left + width, top + 36]),
+          left > 2 && top > 2 && left + width < size.x - 2 && clear([left, top, left + width, top + 36], taken),
       );
+      // Better not over a drop, but an alarm says its name wherever it can.
+      const spot = room.find(([left, top]) => clear([left, top, left + width, top + 36], drops)) ?? room[0];
       if (!spot) continue;
       count += 1;
       const [left, top, align] = spot;
@@ -238,7 +262,31 @@ const SiteLayer = L.Layer.extend({
         pen.fillText(text, anchor, top + dy);
       }
     }
+    taken.push(...drops);
     return taken;
+  },
+
+  /** The mm/h beside the heaviest rain, where alarms leave room. */
+  drawRainLabels(pen, wet, scale, size, taken) {
+    const free = ([l, top, r, b]) => !taken.some((t) => l < t[2] && r > t[0] && top < t[3] && b > t[1]);
+    pen.font = `600 14px ${this.font}`;
+    pen.textAlign = "left";
+    pen.textBaseline = "middle";
+    pen.lineWidth = 4;
+    pen.strokeStyle = this.colour.surface;
+    pen.fillStyle = this.colour.rain;
+    for (const { x, y, rain } of wet.filter((m) => m.rain.level >= HEAVY).reverse()) {
+      const text = rainText(rain.mmH10);
+      const width = pen.measureText(text).width;
+      const r = RAIN_RADIUS[rain.level] * scale + 4;
+      const box = [[x + r, y - 9], [x - r - width, y - 9], [x - width / 2, y + r], [x - width / 2, y - r - 18]]
+        .map(([left, top]) => [left, top, left + width, top + 18])
+        .find((b) => b[0] > 2 && b[1] > 2 && b[2] < size.x - 2 && free(b));
+      if (!box) continue;
+      taken.push(box);
+      pen.strokeText(text, box[0], box[1] + 9);
+      pen.fillText(text, box[0], box[1] + 9);
+    }
   },
 
   drawPulse(at) {
@@ -290,7 +338,8 @@ const SiteLayer = L.Layer.extend({
     this.tip.append(name);
     const lines = severity ? [t(`severity.${severity}`)] : [];
     for (const stream of (model.streamsOfSite.get(site.id) ?? []).filter((s) => s.about.domain !== "device").slice(0, 4)) {
-      lines.push(valueText(model.value[stream.index], stream.about));
+      const rain = model.rain.get(stream.index);
+      lines.push(rain ? rainWords(rain) : valueText(model.value[stream.index], stream.about));
     }
     for (const line of lines) {
       const row = document.createElement("div");
@@ -420,9 +469,9 @@ export function makeMap(node, onPick) {
   const stop = onChange((what) => {
     if (what.has("city")) show();
     else if (what.has("alarms") || what.has("state")) sites.draw();
-    else if (what.has("readings")) wanted = true;
+    else if (what.has("readings") || what.has("rain")) wanted = true;
   });
-  // Values beside alarmed sites need no more than one look a second.
+  // Values beside alarmed sites, and rain, need no more than one look a second.
   const timer = setInterval(() => {
     if (wanted && !document.hidden) sites.drawLoud();
     wanted = false;

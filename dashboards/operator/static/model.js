@@ -14,6 +14,9 @@ export const model = {
   flag: [],
   alarms: new Map(),
   trends: new Map(),
+  rain: new Map(), // index of a rain datastream → {stream, mmH10, mmH60, level}; mmH null is unknown
+  siteRain: new Map(), // site id → the wettest of these where it rains
+  hasRain: false,
   siteStates: new Map(), // site id → {severity, unacknowledged, silent, domain}
   clock: null,
   clockAt: 0,
@@ -67,6 +70,7 @@ export function setCity(city) {
     if (list) list.push(stream);
     else model.streamsOfSite.set(stream.site, [stream]);
   });
+  model.hasRain = city.datastreams.some((s) => s.property === "rain_mm");
   const rank = { flood: 0, traffic: 1, street: 2, device: 3 };
   for (const site of city.sites) {
     const domains = (model.streamsOfSite.get(site.id) ?? []).map((s) => s.about.domain);
@@ -115,6 +119,18 @@ function findSiteStates() {
   model.siteStates = states;
 }
 
+function takeRain(rain) {
+  rain.stream.forEach((index, i) => {
+    const stream = model.city.datastreams[index];
+    model.rain.set(index, { stream, mmH10: rain.mm_h_10min[i], mmH60: rain.mm_h_60min[i], level: rain.class[i] });
+  });
+  model.siteRain = new Map();
+  for (const one of model.rain.values()) {
+    const { site } = one.stream;
+    if (one.level > 0 && one.mmH10 > (model.siteRain.get(site)?.mmH10 ?? 0)) model.siteRain.set(site, one);
+  }
+}
+
 /** Take one event of the live stream. */
 export function take(name, frame) {
   const names = [name];
@@ -127,7 +143,9 @@ export function take(name, frame) {
     model.flag = new Array(n).fill(9);
     model.alarms.clear();
     model.trends.clear();
-    names.push("alarms", "readings", "health");
+    model.rain.clear();
+    model.siteRain.clear();
+    names.push("alarms", "readings", "health", "rain");
   }
   if (frame.readings) {
     const { stream, time_ms, value, flag } = frame.readings;
@@ -139,6 +157,10 @@ export function take(name, frame) {
     model.lastReadings = frame.readings;
     names.push("readings");
     for (const listener of readingListeners) listener(frame.readings);
+  }
+  if (frame.rain) {
+    takeRain(frame.rain);
+    names.push("rain");
   }
   if (frame.alarms) {
     for (const alarm of frame.alarms) takeAlarm(alarm);

@@ -5,6 +5,7 @@ import { currentLanguage, number, t } from "../web/language.js";
 import { Chart } from "./chart.js";
 import { label, momentText, spanText, valueText } from "./format.js";
 import { model, now, onReadings } from "./model.js";
+import { rainText, rainWords } from "./rain.js";
 import { DomainIcon, NAMES, SeverityIcon, SilenceIcon } from "./shapes.js";
 
 const SPANS_H = [1, 6, 24, 168];
@@ -57,7 +58,7 @@ function StreamChart({ stream, spanH }) {
       const found = await answer.json();
       if (!answer.ok) throw new Error(found.detail);
       chart.current = new Chart(node.current, stream, found, spanMs, setHover);
-      setState({ empty: found.time_ms.length === 0, band: found.kind === "windows" });
+      setState({ empty: found.time_ms.length === 0, band: found.kind === "windows", widthS: found.width_s });
     };
     load().catch((error) => {
       if (error.name !== "AbortError") setState({ text: t("site.failed", { reason: error.message }) });
@@ -90,7 +91,9 @@ function StreamChart({ stream, spanH }) {
         <span>
           ${chart.current?.doubtful && html`<span class="mark">○ ${t("flag.suspect")}</span> `}
           ${chart.current?.failed && html`<span class="mark">× ${t("flag.fail")}</span> `}
-          ${state.band && !marks && t("site.meanband")}
+          ${stream.property === "rain_mm"
+            ? !marks && state.band !== undefined && (state.widthS ? t("rain.chart.mean", { span: spanText(state.widthS * 1000) }) : t("rain.chart"))
+            : state.band && !marks && t("site.meanband")}
         </span>
         <span>${hover ? `${hover.time}  ` : ""}${hover && html`<b>${hover.value}</b>`}</span>
       </p>
@@ -103,6 +106,7 @@ function Stream({ stream, spanH, alarm, chart }) {
   const time = model.time[index];
   const severity = alarm?.severity ?? 0;
   const age = now() - time;
+  const rain = model.rain.get(index) ?? (stream.property === "rain_mm" && { mmH10: null, mmH60: null });
   return html`
     <section class=${`stream ${NAMES[severity] ?? ""}`}>
       <div class="stream-head">
@@ -114,6 +118,7 @@ function Stream({ stream, spanH, alarm, chart }) {
         </span>
       </div>
       <p class="observed">${time ? t("site.observed", { time: momentText(time, now()), age: spanText(age) }) : t("site.never")}</p>
+      ${rain && html`<p class="rain-now"><b>${rainWords(rain)}</b> ${rain.mmH10 !== null && t("rain.10min")}${rain.mmH60 !== null && ` · ${t("rain.60min", { n: rainText(rain.mmH60) })}`}</p>`}
       ${chart && html`<${StreamChart} stream=${stream} spanH=${spanH} />`}
     </section>
   `;

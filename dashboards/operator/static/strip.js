@@ -3,9 +3,10 @@
 import { html } from "./vendor/htm/preact.js";
 import { t } from "../web/language.js";
 import { model } from "./model.js";
+import { RainLegend } from "./rain.js";
 import { DomainIcon, NAMES, SeverityIcon, SilenceIcon } from "./shapes.js";
 
-export function CityStrip({ alarms }) {
+export function CityStrip({ alarms, children }) {
   const count = { 1: 0, 2: 0, 3: 0 };
   let unacknowledged = 0;
   for (const a of alarms.events) {
@@ -42,6 +43,7 @@ export function CityStrip({ alarms }) {
       <div class=${`count jobs ${jobs ? "" : "zero"}`}>
         <b>${jobs}</b><span><${SilenceIcon} size=${20} /> ${t("strip.jobs")}</span>
       </div>
+      ${children}
     </section>
   `;
 }
@@ -53,6 +55,7 @@ export function Legend() {
     <div class="legend">
       ${order.map((d) => html`<span><${DomainIcon} domain=${d} /> ${t(`domain.${d}`)}</span>`)}
       <span><${SilenceIcon} size=${15} /> ${t("severity.silence")}</span>
+      <${RainLegend} />
     </div>
   `;
 }

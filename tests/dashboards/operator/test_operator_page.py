@@ -19,7 +19,7 @@ from dashboards.operator.live import LiveCity
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.observations import Observations
 from telemetry.quality import FAIL, SUSPECT
-from tests.dashboards.operator.operator_city import GAUGE, LEVEL, T0, S, readings, small_city, transition
+from tests.dashboards.operator.operator_city import GAUGE, LEVEL, RAIN, T0, S, readings, small_city, transition
 from web.server import Server, serve
 
 pytestmark = pytest.mark.browser
@@ -512,3 +512,57 @@ def test_nothing_sticks_out_sideways(browser: Browser, feeder: Feeder, width: in
         right = page.locator(selector).evaluate_all("(l) => Math.max(...l.map((n) => n.getBoundingClientRect().right))")
         assert right <= width, selector
     context.close()
+
+
+def blue_pixels(page: Page) -> int:
+    """How much of the map's foremost canvas is as blue as --rain (#4aa8ff in the dark)."""
+    return int(
+        page.evaluate(
+            """() => {
+              const drawn = document.querySelector("canvas.loud");
+              const pen = new OffscreenCanvas(drawn.width, drawn.height).getContext("2d", { willReadFrequently: true });
+              pen.drawImage(drawn, 0, 0);
+              const { data } = pen.getImageData(0, 0, drawn.width, drawn.height);
+              const far = (i) => Math.abs(data[i] - 74) + Math.abs(data[i + 1] - 168) + Math.abs(data[i + 2] - 255);
+              let n = 0;
+              for (let i = 0; i < data.length; i += 4) n += data[i + 3] > 200 && far(i) < 40;
+              return n;
+            }"""
+        )
+    )
+
+
+def test_rain_is_seen_to_arrive_and_to_end(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    line = page.locator(".rain-line")
+    expect(page.locator(".rain-legend")).to_contain_text("1 · 5 · 10 · 20 mm/jam")
+    expect(line).to_have_text("Hujan belum diketahui")
+    start = (feeder.now - T0) / S
+
+    def minutes(first: int, count: int, depth: float) -> None:
+        feeder.observe(readings(RAIN, [start + 60.0 * m for m in range(first, first + count)], depth))
+
+    minutes(-20, 11, 0.0)  # its newest reading is ten minutes old
+    expect(line).to_contain_text("Tidak hujan")
+    expect(line).to_contain_text("(1 pos hujan)")
+    assert blue_pixels(page) == 0
+    minutes(-9, 10, 0.7)  # 7 mm in 10 min
+    expect(line).to_contain_text("Hujan sangat lebat 42 mm/jam")
+    expect(line).to_contain_text("Dayeuhkolot")
+    expect(line).to_contain_text("(hujan di 1 dari 1 pos hujan)")
+    expect(page.locator(".worst")).to_contain_text("Tidak ada alarm")  # rain is no alarm
+    page.wait_for_timeout(1500)  # the map draws it within a second
+    drop = blue_pixels(page)
+    assert drop > 300  # a drop of radius 13, and its figure
+    line.locator(".site").click()
+    panel = page.locator(".stream", has_text="Hujan").filter(has=page.locator(".chart"))
+    expect(panel.locator(".rain-now")).to_contain_text("Hujan sangat lebat 42 mm/jam dalam 10 menit")
+    expect(panel.locator(".chart-note")).to_contain_text("mm tiap pembacaan")
+    page.keyboard.press("Escape")
+    page.locator(".switches button").first.click()
+    expect(line).to_contain_text("Very heavy rain 42 mm/h")
+    expect(line).to_contain_text("(raining at 1 of 1 rain gauges)")
+    minutes(1, 10, 0.0)
+    expect(line).to_contain_text("No rain")
+    page.wait_for_timeout(1500)
+    assert blue_pixels(page) == 0
