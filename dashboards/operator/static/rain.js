@@ -10,8 +10,11 @@ export const RAIN_RADIUS = { 1: 6, 2: 8, 3: 10.5, 4: 13.5 };
 /** From this class on the map says the figure. */
 export const HEAVY = 3;
 
-/** "42 mm/jam", "3,4 mm/jam". */
-export const rainText = (mmH) => t("rain.mm_h", { n: number(mmH, mmH < 10 ? 1 : 0) });
+/** "42 mm/jam", "3,4 mm/jam"; near a limit with a decimal, lest "very heavy" be told from 20. */
+export function rainText(mmH) {
+  const onLimit = model.city.rain_class_limits_mm_h.includes(Math.round(mmH)) && !Number.isInteger(mmH);
+  return t("rain.mm_h", { n: number(mmH, mmH < 10 || onLimit ? 1 : 0) });
+}
 
 /** "Hujan lebat 14 mm/jam", "Tidak hujan". */
 export function rainWords(rain) {

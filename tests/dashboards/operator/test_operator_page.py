@@ -556,7 +556,7 @@ def test_rain_is_seen_to_arrive_and_to_end(opened: tuple[Page, Seen], feeder: Fe
     assert drop > 300  # a drop of radius 13, and its figure
     line.locator(".site").click()
     panel = page.locator(".stream", has_text="Hujan").filter(has=page.locator(".chart"))
-    expect(panel.locator(".rain-now")).to_contain_text("Hujan sangat lebat 42 mm/jam dalam 10 menit")
+    expect(panel.locator(".rain-now")).to_contain_text("Hujan sangat lebat 42 mm/jam (10 menit terakhir)")
     expect(panel.locator(".chart-note")).to_contain_text("mm tiap pembacaan")
     page.keyboard.press("Escape")
     page.locator(".switches button").first.click()
