@@ -43,6 +43,8 @@ class Occurrences:
     threshold: Floats
     peak: Floats
     peak_at: Ints
+    changed_at: Ints
+    """When the alarm last changed; the next change is never dated before it. [ns]"""
 
     @classmethod
     def empty(cls, subjects: int) -> Occurrences:
@@ -55,6 +57,7 @@ class Occurrences:
             threshold=np.full(subjects, np.nan),
             peak=np.full(subjects, np.nan),
             peak_at=np.full(subjects, NEVER, dtype=np.int64),
+            changed_at=np.full(subjects, NEVER, dtype=np.int64),
         )
 
 
@@ -71,6 +74,8 @@ class LevelState:
     """Since when the value has been back by more than the deadband; NOT_RUNNING if it is not."""
     active: Bools
     """Which levels are entered."""
+    ladder: Ints
+    """Mark of the ladder that was in force, to know when it has changed."""
     due_from: int
     """No delay runs out before this moment: until then nobody need be looked at. [ns]"""
     occurrence: Occurrences
@@ -85,6 +90,7 @@ class LevelState:
             beyond_since=np.full(shape, NOT_RUNNING, dtype=np.int64),
             back_since=np.full(shape, NOT_RUNNING, dtype=np.int64),
             active=np.zeros(shape, dtype=np.bool_),
+            ladder=np.zeros(datastreams, dtype=np.int64),
             due_from=NOT_RUNNING,
             occurrence=Occurrences.empty(datastreams),
         )
@@ -117,6 +123,7 @@ class TransitionLog:
     def note(self, occurrence: Occurrences, subject: int, at: int) -> None:
         """Write down the present state of an alarm as a transition at ``at``."""
         o, i = occurrence, subject
+        o.changed_at[i] = at
         self.rows.append(
             (
                 self.kind,
@@ -152,13 +159,13 @@ def judge_levels(
     segments: Segments,
     observed_at: Ints,
     value: Floats,
-    now: int,
+    watermark: int,
 ) -> Transitions:
-    """Follow the level alarms through a batch of usable readings, and on to ``now``.
+    """Follow the level alarms through a batch of usable readings, and on to ``watermark``.
 
     A level is entered once the value has been at or beyond its threshold for the on-delay, and left once the value
     has been back by more than the deadband for the off-delay. The alarm's severity is that of the highest level
-    entered. Readings that the ladder's gate shuts out say nothing.
+    entered. Readings that the ladder's gate shuts out say nothing, and while it is shut nothing changes.
 
     Parameters
     ----------
@@ -171,8 +178,8 @@ def judge_levels(
     observed_at, value : (n,) arrays
         Usable readings (not FAIL, not MISSING), strictly increasing in time within each segment, newer than all
         before. [ns], [unit]
-    now : int
-        Delays that have run out before this moment take effect. [ns]
+    watermark : int
+        No reading older than this is expected: delays that have run out before it take effect. [ns]
 
     Returns
     -------
@@ -180,32 +187,98 @@ def judge_levels(
         Ordered by time.
     """
     events = _Events()
-    stream = segments.key[segments.of_row]
-    gated = directory.gate[stream] == Gate.DARK
-    if gated.any():
-        elevation = solar_elevation_deg(observed_at, directory.latitude[stream], directory.longitude[stream])
-        open_rows = np.flatnonzero(~gated | (elevation < DARK_BELOW_DEG))
-        stream, observed_at, value = stream[open_rows], observed_at[open_rows], value[open_rows]
-        segments = Segments.of(stream)
-    if stream.size:
-        _find_events(state, directory, segments, stream, observed_at, value, events)
     log = TransitionLog(AlarmKind.LEVEL, directory.version)
-    first_rows = segments.start
-    touched = {int(key): i for i, key in enumerate(segments.key)} if events.any() else {}
-    for subject, at, step, entered in events.in_order():
-        i = touched[subject]
-        rows = slice(first_rows[i], segments.end[i])
-        _apply(state, directory, log, subject, at, step, entered, observed_at[rows], value[rows])
-    _note_peaks(state, directory, segments, observed_at, value)
+    stream = segments.key[segments.of_row]
+    shut = _gate_is_shut(directory, stream, observed_at)
     if stream.size:
-        last = segments.end - 1
-        state.at[segments.key] = observed_at[last]
-        state.value[segments.key] = value[last]
-        for _, _, due, _ in _pending(state, directory, segments.key):
+        _find_events(state, directory, segments, stream, observed_at, value, shut, events)
+    last_key, last_at = segments.key, observed_at[segments.end - 1]
+    if shut.any():
+        # Only what the gate lets through is a value; the other rows did their part: they ended what was running.
+        open_rows = np.flatnonzero(~shut)
+        observed_at, value = observed_at[open_rows], value[open_rows]
+        segments = Segments.of(stream[open_rows])
+    rows_of = {int(key): i for i, key in enumerate(segments.key)} if events.any() else {}
+    for subject, at, steps, entered in events.in_order():
+        i = rows_of.get(subject)
+        rows = slice(0, 0) if i is None else slice(segments.start[i], segments.end[i])
+        _apply(state, directory, log, subject, at, steps, entered, observed_at[rows], value[rows])
+    _note_peaks(state, directory, segments, observed_at, value)
+    if last_key.size:
+        state.at[last_key] = last_at
+        state.value[segments.key] = value[segments.end - 1]
+        for _, _, due, _ in _pending(state, directory, last_key):
             state.due_from = min(state.due_from, int(due.min()))
-    if now > state.due_from:
-        _run_out(state, directory, log, now)
+    if watermark > state.due_from:
+        _run_out(state, directory, log, watermark)
     return log.columns()
+
+
+def follow_ladders(state: LevelState, directory: Directory, now: int) -> Transitions:
+    """Let changed ladders take effect at once, on the value that is known.
+
+    Where no alarm stands, the delays of the new ladder begin now. Where one stands, it goes to its new level, or is
+    over, without delay: people have decided it.
+
+    Parameters
+    ----------
+    state : LevelState
+        Changed in place.
+    directory : Directory
+        With the new ladders.
+    now : int
+        When they come into force. [ns]
+    """
+    log = TransitionLog(AlarmKind.LEVEL, directory.version)
+    mark = _ladder_marks(directory)
+    changed = np.flatnonzero(mark != state.ladder)
+    state.ladder = mark
+    changed = changed[state.at[changed] != NEVER]
+    if not changed.size:
+        return log.columns()
+    direction = directory.direction[changed, None].astype(np.float64)
+    signed = state.value[changed, None] * direction
+    threshold = directory.threshold[changed] * direction
+    beyond = signed >= threshold
+    state.beyond_since[changed] = np.where(beyond, now, NOT_RUNNING)
+    state.back_since[changed] = np.where(signed < threshold - directory.deadband[changed, None], now, NOT_RUNNING)
+    stands = state.occurrence.severity[changed] > 0
+    state.active[changed] = beyond & stands[:, None]
+    no_rows_at, no_rows = np.empty(0, dtype=np.int64), np.empty(0)
+    for subject in changed[stands]:
+        _apply(state, directory, log, int(subject), now, [], [], no_rows_at, no_rows, ladder_changed=True)
+    state.due_from = NEVER
+    return log.columns()
+
+
+def _ladder_marks(directory: Directory) -> Ints:
+    """(datastreams,) a number for each ladder that differs when the ladder does."""
+    parts = [
+        *directory.threshold.T,
+        *directory.severity.T,
+        directory.direction,
+        directory.deadband,
+        directory.on_delay_ns,
+        directory.off_delay_ns,
+        directory.gate,
+    ]
+    mark = np.ones(len(directory.datastreams), dtype=np.uint64)
+    for part in parts:
+        bits = np.ascontiguousarray(part, dtype=np.float64).view(np.uint64)
+        # As in FNV-1a: xor, multiply by an odd constant (modulo 2⁶⁴), and let the high bits come down.
+        mark = (mark ^ bits) * np.uint64(0x9E3779B97F4A7C15)
+        mark ^= mark >> np.uint64(29)
+    return mark.view(np.int64)
+
+
+def _gate_is_shut(directory: Directory, subject: npt.NDArray[np.integer], at: Ints) -> Bools:
+    """Whether the ladder's gate lets nothing through at a moment: by day, for what is judged in the dark."""
+    shut: Bools = directory.gate[subject] == Gate.DARK
+    if shut.any():
+        who = subject[shut]
+        elevation = solar_elevation_deg(at[shut], directory.latitude[who], directory.longitude[who])
+        shut[shut] = elevation >= DARK_BELOW_DEG
+    return shut
 
 
 @dataclass(slots=True)
@@ -250,6 +323,7 @@ def _find_events(
     stream: npt.NDArray[np.int32],
     observed_at: Ints,
     value: Floats,
+    shut: Bools,
     events: _Events,
 ) -> None:
     direction = directory.direction[stream]
@@ -265,8 +339,9 @@ def _find_events(
             (True, signed >= threshold, state.beyond_since, directory.on_delay_ns),
             (False, signed < threshold - directory.deadband[stream], state.back_since, directory.off_delay_ns),
         ):
-            rows, at = _expiries(segments, holds, since[:, step], delay[stream], observed_at, previous_at)
-            events.add(stream[rows], at, step, entered)
+            rows, at = _expiries(segments, holds & ~shut, since[:, step], delay[stream], observed_at, previous_at)
+            allowed = ~_gate_is_shut(directory, stream[rows], at)
+            events.add(stream[rows][allowed], at[allowed], step, entered)
 
 
 def _expiries(
@@ -306,6 +381,8 @@ def _apply(
     entered: list[bool],
     row_at: Ints,
     row_value: Floats,
+    *,
+    ladder_changed: bool = False,
 ) -> None:
     """Let one alarm enter and leave levels at one moment. ``row_at`` and ``row_value``: the batch's rows of it."""
     o = state.occurrence
@@ -315,8 +392,10 @@ def _apply(
     top = int(np.flatnonzero(active)[-1]) if active.any() else -1
     severity = int(directory.severity[subject, top]) if top >= 0 else 0
     was = int(o.severity[subject])
-    if severity == was:
+    if severity == was and not ladder_changed:
         return
+    # A reading that came later than the watermark allowed for may end what a delay began after it.
+    at = max(at, int(o.changed_at[subject]))
     held = int(np.searchsorted(row_at, at, side="right")) - 1
     value, value_at = (row_value[held], row_at[held]) if held >= 0 else (state.value[subject], state.at[subject])
     if was == Severity.NORMAL:
@@ -337,7 +416,9 @@ def _apply(
         o.state[subject] = AlarmState.UNACKNOWLEDGED
     o.severity[subject] = severity
     o.value[subject] = value
-    o.threshold[subject] = directory.threshold[subject, max(top, 0)]
+    passed = directory.threshold[subject, max(top, 0)]
+    if np.isfinite(passed):  # the ladder may be gone; then the threshold that was passed stays
+        o.threshold[subject] = passed
     log.note(o, subject, at)
 
 
@@ -361,15 +442,19 @@ def _note_peaks(state: LevelState, directory: Directory, segments: Segments, obs
         o.value[subject] = value[segments.end[i] - 1]
 
 
-def _run_out(state: LevelState, directory: Directory, log: TransitionLog, now: int) -> None:
+def _run_out(state: LevelState, directory: Directory, log: TransitionLog, watermark: int) -> None:
     """Delays that ran out since the last reading take effect although no reading came."""
     no_rows_at, no_rows = np.empty(0, dtype=np.int64), np.empty(0)
     everyone = np.arange(state.at.shape[0], dtype=np.int32)
     events = _Events()
     for subject, step, at, entered in _pending(state, directory, everyone):
+        due = at < watermark
+        shut = due & _gate_is_shut(directory, subject, at)
+        since = state.beyond_since if entered else state.back_since
+        since[subject[shut], step[shut]] = NOT_RUNNING
         for k in range(MAX_STEPS):
-            due = (step == k) & (at < now)
-            events.add(subject[due], at[due], k, entered)
+            now_due = due & ~shut & (step == k)
+            events.add(subject[now_due], at[now_due], k, entered)
     for index, moment, steps, enters in events.in_order():
         _apply(state, directory, log, index, moment, steps, enters, no_rows_at, no_rows)
     left = [int(at.min()) for _, _, at, _ in _pending(state, directory, everyone)]
@@ -524,5 +609,5 @@ def open_alarms(occurrences: Occurrences, kind: AlarmKind, directory_version: in
     """The alarms of one kind that are not normal, each as its latest transition would show it."""
     log = TransitionLog(kind, directory_version)
     for subject in np.flatnonzero(occurrences.state != AlarmState.NORMAL):
-        log.note(occurrences, int(subject), int(occurrences.raised_at[subject]))
+        log.note(occurrences, int(subject), int(occurrences.changed_at[subject]))
     return log.columns()

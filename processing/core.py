@@ -20,6 +20,7 @@ from processing.alarms import (
     SilenceState,
     TransitionLog,
     acknowledge,
+    follow_ladders,
     judge_levels,
     judge_silence,
     open_alarms,
@@ -165,9 +166,11 @@ def step(
     -------
     State
     Results
-        Flags, windows and alarm changes. A reading that is older than the newest of its datastream is checked for
-        range only, and corrects windows, but does not move alarms. What comes later than the last ``RING`` readings of
-        its datastream, or than the open windows, is named in ``Results.late``.
+        Flags, windows and alarm changes. Delays take effect ``LATENESS_S`` after they have run out, dated when they
+        did. A ladder that is changed by a newer directory takes effect at once. A reading that is older than the
+        newest of its datastream is checked for range only, and corrects windows, but does not move alarms. What comes
+        later than the last ``RING`` readings of its datastream, or than the open windows, is named in
+        ``Results.late``.
 
     Raises
     ------
@@ -182,6 +185,9 @@ def step(
         # Other delays may be in force: look at everybody.
         state.directory_version = directory.version
         state.level.due_from = state.silence.due_from = NEVER
+        changed_ladders = follow_ladders(state.level, directory, now)
+    else:
+        changed_ladders = Transitions.empty()
     order = np.lexsort((observations.observed_at, observations.datastream))
     batch = observations.take(order)
     newer, corrects, duplicate, lost = _sort_out(state, batch)
@@ -213,7 +219,9 @@ def step(
 
     usable = np.flatnonzero(fresh_flag < FAIL)
     judged = fresh.take(usable)
-    levels = judge_levels(state.level, directory, Segments.of(judged.datastream), judged.observed_at, judged.value, now)
+    levels = judge_levels(
+        state.level, directory, Segments.of(judged.datastream), judged.observed_at, judged.value, watermark
+    )
     heard = np.flatnonzero(~duplicate)
     silences = judge_silence(
         state.silence,
@@ -231,7 +239,7 @@ def step(
             readings.datastream, readings.observed_at, readings.received_at, readings.value, flag[kept]
         ),
         windows=Windows.concat(windows) if windows else Windows.empty(),
-        transitions=Transitions.concat([levels, silences, _act(state, directory, actions)]),
+        transitions=Transitions.concat([changed_ladders, levels, silences, _act(state, directory, actions)]),
         duplicates=batch.datastream[duplicate],
         late=batch.datastream[lost],
     )

@@ -40,7 +40,7 @@ class Segments:
             first[0] = True
             np.not_equal(keys[1:], keys[:-1], out=first[1:])
         start = np.flatnonzero(first)
-        end = np.append(start[1:], n)
+        end = np.append(start[1:], n) if n else start
         return cls(keys[start], start, end, np.cumsum(first) - 1)
 
     @property
