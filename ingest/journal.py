@@ -46,6 +46,8 @@ class Journal:
         Created where missing. Holds ``<position>.journal`` segments and ``lock``.
     segment_bytes : int
         A new segment is begun by the first commit after this size.
+    first_position : int
+        Where positions begin if the folder holds no journal yet.
 
     Raises
     ------
@@ -60,7 +62,7 @@ class Journal:
     grows, also after old segments were dropped.
     """
 
-    def __init__(self, folder: str | Path, *, segment_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, folder: str | Path, *, segment_bytes: int = 64 * 1024 * 1024, first_position: int = 0) -> None:
         self.folder = Path(folder)
         self._segment_bytes = segment_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,8 +79,8 @@ class Journal:
                 self._file = os.open(path, os.O_WRONLY)
                 os.lseek(self._file, self._end - self._start, os.SEEK_SET)
             else:
-                self._start = self._end = 0
-                self._begin_segment(0)
+                self._start = self._end = first_position
+                self._begin_segment(first_position)
         except BaseException:
             self.close()
             raise

@@ -22,6 +22,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 from pantau import __version__
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--host", default="127.0.0.1", help="address of the page (default: this computer only)")
     sub.add_argument("--port", type=int, default=8000, help="port of the page (default 8000; 0: any free one)")
     sub.add_argument("--mqtt-port", type=int, default=0, help="port of the broker for devices (default: any free one)")
-    sub.add_argument("--speed", type=float, default=60.0, help="simulated seconds per second (default 60)")
+    sub.add_argument("--speed", default="60", help="simulated seconds per second (default 60)")
     sub.add_argument("--seed", type=int, default=1, help="another seed, another city's weather and luck")
 
     sub = add("run", _run, "run the pipeline on real brokers and a real store", "pantau run --config pantau.toml")
@@ -194,11 +195,12 @@ def _say(text: str) -> None:
 
 
 def _demo(chosen: argparse.Namespace) -> int:
-    _say("pantau demo: loading")
-    from pantau.demo import DemoOptions, run_demo
-
-    options = DemoOptions(chosen.folder, chosen.host, chosen.port, chosen.mqtt_port, chosen.speed, chosen.seed)
+    speed = _speed(chosen.speed)
     with _until_stopped() as stop:
+        _say("pantau demo: loading")
+        from pantau.demo import DemoOptions, run_demo
+
+        options = DemoOptions(chosen.folder, chosen.host, chosen.port, chosen.mqtt_port, speed, chosen.seed)
         run_demo(options, stop, _say)
     _say("stopped")
     return OK
@@ -237,7 +239,7 @@ def _replay(chosen: argparse.Namespace) -> int:
     from simulators.replay_page import PipelinePage
     from simulators.replay_report import collect_report
 
-    speed = _speed(chosen.speed)
+    speed = None if chosen.speed == "max" else _speed(chosen.speed, "max or ")
     recording = load_recording(chosen.recording, chosen.map)
     if recording.account.bad:
         first = recording.account.bad_rows[0]
@@ -259,12 +261,7 @@ def _replay(chosen: argparse.Namespace) -> int:
                     f"the map is of the city {recording.city!r}, but city.name in the configuration is "
                     f"{settings.city.name!r}; make them the same, or use --local"
                 )
-            host = "127.0.0.1" if settings.page.host in ("0.0.0.0", "::") else settings.page.host
-            broker, url, registry_url = (
-                settings.brokers[0],
-                f"http://{host}:{settings.page.port}",
-                settings.data.registry,
-            )
+            broker, url, registry_url = settings.brokers[0], settings.page.url, settings.data.registry
         page = PipelinePage(url)
         page.status()  # before anything is changed: is there a pipeline at all?
         with contextlib.closing(Registry(registry_url)) as registry:
@@ -283,17 +280,15 @@ def _replay(chosen: argparse.Namespace) -> int:
     return OK if report.unaccounted == 0 else FAILED
 
 
-def _speed(text: str) -> float | None:
+def _speed(text: str, more: str = "") -> float:
     from pantau.startup import StartupError
 
-    if text == "max":
-        return None
     try:
         speed = float(text)
     except ValueError:
         speed = 0.0
     if not 0 < speed < 1e9:
-        raise StartupError(f"--speed must be max or a number above 0, got {text!r}")
+        raise StartupError(f"--speed must be {more}a number above 0, got {text!r}")
     return speed
 
 
@@ -338,7 +333,8 @@ def _doctor(chosen: argparse.Namespace) -> int:
         marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[bold red]failure[/]"}
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         for f in findings:
-            table.add_row(marks[f.state], f.check, f"{f.detail}\n[bold]→ {f.advice}[/]" if f.advice else f.detail)
+            detail, advice = escape(f.detail), escape(f.advice)
+            table.add_row(marks[f.state], f.check, f"{detail}\n[bold]→ {advice}[/]" if advice else detail)
         Console().print(table)
     return OK if healthy(findings) else FAILED
 

@@ -27,6 +27,7 @@ from pantau.runtime import open_store
 from pantau.settings import ConfigurationError, Settings, load
 from pantau.startup import StartupError
 from storage.errors import StorageError
+from storage.settings import StoreKind
 
 FREE_FAIL_BYTES = 200 * 2**20
 FREE_WARN_BYTES = 2 * 2**30
@@ -154,16 +155,20 @@ def _broker(broker: BrokerSettings) -> Finding:
 
 
 def _store(settings: Settings) -> Finding:
-    kind = str(settings.store.kind)
+    where = (
+        f"{settings.store.url} ({settings.store.api})"
+        if settings.store.kind == StoreKind.INFLUXDB
+        else str(settings.store.folder)
+    )
+    advice = f"check the section [store] of the configuration; it points to {where}"
     try:
-        with contextlib.closing(open_store(settings)) as store:
+        with contextlib.closing(open_store(settings, read_only=True)) as store:
             problem = store.check()
     except (StorageError, OSError) as error:
         problem = str(error)
-    where = str(settings.store.folder) if kind == "embedded" else f"{settings.store.url} ({settings.store.api})"
     if problem:
-        return Finding("store", "failure", problem, f"check the [store] section; it points to {where}")
-    return Finding("store", "ok", f"{kind}: {where}")
+        return Finding("store", "failure", problem, advice)
+    return Finding("store", "ok", f"{settings.store.kind}: {where}")
 
 
 def _clock() -> Finding:
@@ -189,8 +194,7 @@ def _clock_synchronised() -> bool | None:
 
 
 def _page(settings: Settings) -> Finding:
-    page = settings.page
-    url = f"http://{page.host}:{page.port}"
+    url = settings.page.url
     try:
         with urllib.request.urlopen(f"{url}/api/status", timeout=3) as response:
             status = json.load(response)

@@ -36,6 +36,7 @@ from pantau import __version__
 from pantau.history import alarm_history, chart
 from pantau.settings import ConfigurationError, Settings
 from pantau.snapshot import Snapshot
+from pantau.startup import StartupError
 from processing.core import State, step
 from storage.embedded import EmbeddedStore
 from storage.errors import SpoolFull
@@ -45,7 +46,7 @@ from storage.store import PipelineStatus, Store, StoredBatch
 from storage.writer import StoreWriter
 from telemetry.alarms import Acknowledge
 from telemetry.directory import Directory
-from telemetry.observations import NS_PER_S, Observations
+from telemetry.observations import NS_PER_S, Observations, rfc3339
 from telemetry.results import Results, Transitions, Windows
 from web.server import Server, serve
 
@@ -61,14 +62,21 @@ STATUS_S = 10.0
 """How often the pipeline's own state is stored. [s of wall time]"""
 EVERYTHING_NS = (0, 2**62)
 
+POSITIONS_APART = 2**40
+"""A journal that replaces a lost one begins at the next multiple of this."""
+
 Say = Callable[[str], None]
 T = TypeVar("T")
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name."""
+class _StoppedError(Exception):
+    """Told to stop while waiting for room."""
+
+
+def open_store(settings: Settings, *, read_only: bool = False) -> Store:
+    """The store that the settings name; read-only beside the pipeline that writes to it."""
     if settings.store.kind == StoreKind.EMBEDDED:
-        return EmbeddedStore(settings.store.folder)
+        return EmbeddedStore(settings.store.folder, read_only=read_only)
     return InfluxStore(settings.store)
 
 
@@ -149,6 +157,9 @@ class Pipeline:
         self._waiting_snapshot: tuple[Snapshot, int] | None = None
         self._last_put = -1
         self._registry_trouble = ""
+        self._stopping = threading.Event()
+        self._complete = True
+        """Whether the core has taken in all that is in the journal; if not, its state is not fit to be saved."""
 
     # ---------------------------------------------------------------------------------------------------- starting
 
@@ -171,17 +182,16 @@ class Pipeline:
         if self.settings.page.basemap:
             self._basemap = read_basemap(self.settings.page.basemap)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(self._folder / "journal")
-        self._closers.append(self.journal.close)
+        self._say("opening registry, store and journal")
         self.registry = Registry(data.registry)
         self._closers.append(self.registry.close)
-        self._say("opening journal, registry and store")
         self.dead_letters = DeadLetters(self._folder / "dead_letters.sqlite")
         self._closers.append(self.dead_letters.close)
         self.store = open_store(self.settings)
         self._closers.append(self.store.close)
         self._resume()
         self._use(self.registry.directory() if self.registry.version() else self.directory)
+        self._check_ahead()
         self.live.set_clock(str(self.settings.clock.source), self._now or 0, 1.0)
         self.live.restore(self.state.latest(), self.state.open_alarms(self.directory))
         self.live.set_series_source(lambda *span: chart(self.store, self.directory, *span))
@@ -204,13 +214,27 @@ class Pipeline:
     def _resume(self) -> None:
         """Bring the core to where it was: last snapshot, then the rest of the journal."""
         snapshot = Snapshot.read(self._folder / "snapshot.bin")
-        position = 0
+        saved = 0 if snapshot is None else snapshot.position
+        # A new journal must not give positions again that rows of the store came from.
+        used = max(self.store.last_position(), saved - 1)
+        first = (used // POSITIONS_APART + 1) * POSITIONS_APART
+        self.journal = Journal(self._folder / "journal", first_position=first)
+        self._closers.append(self.journal.close)
+        if saved > self.journal.end:
+            raise StartupError(
+                f"the journal in {self._folder / 'journal'} ends before the saved state in snapshot.bin: it is an "
+                "older one. Put the right one back, or move both away to begin with an empty core; what is stored stays"
+            )
+        position = max(saved, self.journal.start)
         if snapshot is None:
             self.directory = Directory(0, self.settings.city.name, self.settings.city.utc_offset_h, (), (), ())
             self.state = State.for_directory(self.directory)
         else:
             self.directory, self.state = snapshot.core()
-            position, self._now = snapshot.position, snapshot.now
+            self._now = snapshot.now
+            if position > saved:
+                self._say("the journal since the saved state is gone: what only it held is not taken again")
+        # Only what the journal can give again is forgotten.
         self.store.forget_after(position - 1)
         self.writer = StoreWriter(self.store, self._folder / "spool", self.settings.writer, position=position - 1)
         self._closers.append(self.writer.close)
@@ -235,13 +259,26 @@ class Pipeline:
             self._say(f"resumed: {replayed} readings of the journal taken again")
 
     def _use(self, directory: Directory) -> None:
-        """Go on with another version of the directory, if it is another one."""
-        if directory.version != self.directory.version:
-            if directory.city not in ("", self.settings.city.name):
+        """Go on with another version of the directory, if it is another one.
+
+        Raises
+        ------
+        ConfigurationError
+            It is of another city, or its datastreams and devices are not those that the core knows.
+        """
+        if directory.city not in ("", self.settings.city.name):
+            raise ConfigurationError(
+                f"the registry in {self._folder} is of the city {directory.city!r}, "
+                f"but city.name in the configuration is {self.settings.city.name!r}"
+            )
+        for what in ("datastreams", "devices"):
+            known, new = ([x.id for x in getattr(d, what)] for d in (self.directory, directory))
+            if new[: len(known)] != known:
                 raise ConfigurationError(
-                    f"the registry is of the city {directory.city!r}, "
-                    f"but city.name in the configuration is {self.settings.city.name!r}"
+                    f"the registry in {self._folder} is not the one that the saved state belongs to: its {what} are "
+                    "others. Put the right one back, or move journal and snapshot.bin away to begin with an empty core"
                 )
+        if directory.to_bytes() != self.directory.to_bytes():
             self.journal.append(DIRECTORY, directory.to_bytes())
             self.journal.commit()
             self.directory = directory
@@ -249,12 +286,26 @@ class Pipeline:
         self.counts.grow(len(self.directory.datastreams))
         self.live.set_directory(self.directory, self._basemap)
 
+    def _check_ahead(self) -> None:
+        """Refuse to run by the computer's clock where readings are from its future: newer ones would look old."""
+        newest = int(self.state.newest_at.max(initial=0))
+        ahead_s = (newest - time.time_ns()) / NS_PER_S
+        if self.settings.clock.source == ClockSource.SYSTEM and ahead_s > self.settings.limits.max_future_s:
+            raise StartupError(
+                f"{self._folder} holds readings up to {rfc3339(newest)}, ahead of this computer's clock: set the clock "
+                'right; or, if they are of a simulation, use clock.source = "broker" or another data.folder'
+            )
+
     # ----------------------------------------------------------------------------------------------------- running
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set."""
-        while not stop.is_set():
-            self.work()
+        self._stopping = stop
+        try:
+            while not stop.is_set():
+                self.work()
+        except _StoppedError:
+            log.warning("stopped while there was no room on the disk; the brokers keep what was not taken")
 
     def work(self) -> None:
         """One turn of the loop: at most one batch."""
@@ -312,6 +363,7 @@ class Pipeline:
         with self._lock:
             actions = list(self._actions)
             self._actions.clear()
+        self._complete = False
         position = self._journal(encode_step(observations, now, listening, actions))
         if batch is not None:
             self.receiver.acknowledge(batch)
@@ -321,6 +373,7 @@ class Pipeline:
         if batch is not None:
             self.counts.take(batch, results)
         self._hand_to_store(position, results)
+        self._complete = True
         self.live.set_clock(str(self.settings.clock.source), now, self.receiver.clock_speed)
         self.live.observe(results.readings)
         self.live.transition(results.transitions)
@@ -337,8 +390,7 @@ class Pipeline:
 
         return self._with_room(write)
 
-    @staticmethod
-    def _with_room(write: Callable[[], T]) -> T:
+    def _with_room(self, write: Callable[[], T]) -> T:
         """Write something; while there is no room for it, wait: what is not acknowledged stays at the broker."""
         warned = False
         while True:
@@ -348,7 +400,8 @@ class Pipeline:
                 if not warned:
                     log.error("%s; nothing is taken from the brokers until there is room", error)
                     warned = True
-                time.sleep(0.5)
+                if self._stopping.wait(0.5):
+                    raise _StoppedError from error
 
     def _hand_to_store(self, position: int, results: Results) -> None:
         self._put(position, results.readings, results.windows, results.transitions)
@@ -469,7 +522,7 @@ class Pipeline:
         if hasattr(self, "receiver"):
             self.receiver.close()
             self.writer.close()
-            if self.writer.stored_position() >= self._last_put:
+            if self._complete and self.writer.stored_position() >= self._last_put:
                 self._snapshot().write(self._folder / "snapshot.bin")
         while self._closers:
             self._closers.pop()()

@@ -93,6 +93,12 @@ class PageSettings:
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port must be 0..65535, got {self.port}")
 
+    @property
+    def url(self) -> str:
+        """Where programs on this computer reach the page."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -53,7 +53,10 @@ class Snapshot:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
-        problem = f"{path} is damaged; delete it, and the start replays the whole journal instead"
+        problem = (
+            f"{path} is damaged; delete it, and the start takes the journal again from its beginning instead "
+            "(what is stored stays; alarms that began before the journal are forgotten)"
+        )
         if len(data) < _HEAD.size:
             raise SnapshotDamagedError(problem)
         magic, position, now, crc, directory_length, state_length = _HEAD.unpack_from(data)

@@ -144,7 +144,7 @@ def _group(
         rows=np.diff(np.append(start, n)),
         good=add((flag == GOOD).astype(np.intp), start),
         usable=add(usable.astype(np.intp), start),
-        total=add(np.where(usable, np.rint(value / _QUANTUM) * _QUANTUM, 0.0), start),
+        total=add(np.rint(np.where(usable, value, 0.0) / _QUANTUM) * _QUANTUM, start),
         minimum=np.minimum.reduceat(np.where(usable, value, np.inf), start),
         maximum=np.maximum.reduceat(np.where(usable, value, -np.inf), start),
         last=np.where(has_last, value[last], np.nan),

@@ -185,6 +185,10 @@ class EmbeddedStore:
         except (OSError, sqlite3.Error, pl.exceptions.PolarsError) as error:
             raise StoreUnavailable(f"rewriting {self.folder} failed: {error}") from error
 
+    def last_position(self) -> int:
+        """See ``Store.last_position``."""
+        return max((file.last_position for file in self._catalog.after(-1)), default=-1)
+
     # Reading
 
     def readings(self, datastream: str, start_ns: int, end_ns: int) -> ReadingColumns:

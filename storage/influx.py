@@ -145,6 +145,10 @@ class InfluxStore:
     def forget_after(self, position: int) -> None:
         """Nothing to do: rows that are computed again have the same series and time, and overwrite themselves."""
 
+    def last_position(self) -> int:
+        """Positions are not kept here."""
+        return -1
+
     # Reading
 
     def readings(self, datastream: str, start_ns: int, end_ns: int) -> ReadingColumns:

@@ -233,6 +233,10 @@ class Store(Protocol):
         """Crash recovery: rows from journal positions > ``position`` will be computed and written again."""
         ...
 
+    def last_position(self) -> int:
+        """The highest journal position that a row came from; -1 if there is none, or the store does not keep it."""
+        ...
+
     def check(self) -> str | None:
         """None if the store is ready to write and read, else one sentence: what is wrong and what to do."""
         ...
