@@ -2,7 +2,6 @@
 bin := .venv/bin
 compile := UV_CUSTOM_COMPILE_COMMAND="make lock" $(bin)/uv pip compile pyproject.toml --group build \
 	--python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url --no-header --quiet
-vendored := dashboards/operator
 
 .PHONY: demo check format lint types layers test bench lock vendor
 
@@ -13,9 +12,12 @@ lint: ; $(bin)/ruff format --check . && $(bin)/ruff check .
 types: ; $(bin)/mypy
 layers: ; $(bin)/lint-imports --no-logo
 test: ; $(bin)/pytest
-bench: ; $(bin)/python -m benchmarks
+# All of them, one after another; each can be run alone and has options: .venv/bin/python -m benchmarks.storage --help
+bench:
+	set -e; for file in $$(grep -l __main__ benchmarks/*.py); do \
+		$(bin)/python -m benchmarks.$$(basename $$file .py); done
 # Keeps the versions in the lock files; to take newer ones: make lock UPGRADE=--upgrade
 lock:
 	$(compile) $(UPGRADE) --output-file requirements.lock >/dev/null
 	$(compile) $(UPGRADE) --group dev --constraint requirements.lock --output-file requirements-dev.lock >/dev/null
-vendor: ; $(MAKE) -C $(vendored) vendor
+vendor: ; $(bin)/python -m dashboards.operator.vendor
