@@ -14,8 +14,9 @@ layers: ; $(bin)/lint-imports --no-logo
 test: ; $(bin)/pytest
 # All of them, one after another; each can be run alone and has options: .venv/bin/python -m benchmarks.storage --help
 bench:
-	set -e; for file in $$(grep -l __main__ benchmarks/*.py); do \
-		$(bin)/python -m benchmarks.$$(basename $$file .py); done
+	$(bin)/python -m benchmarks.storage
+	$(bin)/python -m benchmarks.ingest
+	$(bin)/python -m benchmarks.end_to_end
 # Keeps the versions in the lock files; to take newer ones: make lock UPGRADE=--upgrade
 lock:
 	$(compile) $(UPGRADE) --output-file requirements.lock >/dev/null

@@ -16,10 +16,6 @@ def test_the_modules_that_it_runs_exist():
         assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file(), module
 
 
-def test_there_are_benchmarks_to_run():
-    assert [p for p in (ROOT / "benchmarks").glob("*.py") if "__main__" in p.read_text()]
-
-
 def test_the_contributing_guide_names_targets_that_exist():
     targets = set(re.findall(r"^([a-z]+):(?!=)", TEXT, re.MULTILINE))
     named = set(re.findall(r"`make ([a-z]+)", (ROOT / "CONTRIBUTING.md").read_text()))
