@@ -9,12 +9,11 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,29 +21,22 @@ import pandas as pd
 
 from devices.checks import check_datastream, check_device, check_site
 from simulators.recording_map import (
-    NUMBER_FORMATS,
     FileMap,
     RecordingError,
     RecordingMap,
-    TimeMap,
     TruthMap,
     ValueMap,
     read_map,
     zone_of,
 )
+from simulators.recording_time import Mask, instant, second_hour, times_of
 from simulators.score import Interval, ScoreError, read_truth
 from telemetry.directory import Datastream, Device, Directory, Site
-from telemetry.observations import NS_PER_S
 from telemetry.properties import conversion
 
 MAP_NAME = "map.toml"
 BAD_ROWS_KEPT = 1000
 """So many bad rows are kept with their reasons; all are counted."""
-
-_HAS_OFFSET = re.compile(r"\d[T ]\d.*(?:Z|z|[+-]\d\d(?::?\d\d)?)$")
-_MIDNIGHT_24 = re.compile(r"(?<!\d)24(?=(?::?00)*$)")
-_EARLIEST = pd.Timestamp("1800-01-01")
-_LATEST = pd.Timestamp("2200-01-01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +228,25 @@ class _Loader:
             table, device, row_number = table[known], device[known], row_number[known]
         else:
             device = pd.Series("", index=table.index)
-        observed_at, reasons = _times(table, file.time, device)
-        bad = np.flatnonzero(reasons != "")
-        self.account.add_bad(where, row_number[bad], list(reasons[bad]))
-        fine = reasons == ""
-        table, device, row_number, observed_at = table[fine], device[fine], row_number[fine], observed_at[fine]
+        times = times_of(table, file.time)
+        fine = times.reasons == ""
+        self.account.add_bad(where, row_number[~fine], list(times.reasons[~fine]))
+        table, device, row_number, times = table[fine], device[fine], row_number[fine], times.take(fine)
+        device_number = pd.factorize(device)[0].astype(np.intp) if times.gap.any() else None
+        second: dict[str, Mask] = {}
         for value in file.values:
-            self._take(file, value, table, device, row_number, observed_at, where)
+            conditions = [
+                table[column].str.strip().isin([allowed] if isinstance(allowed, str) else allowed).to_numpy(dtype=bool)
+                for column, allowed in value.where.items()
+            ]
+            observed_at = times.at
+            if device_number is not None:
+                which = repr(value.where)
+                if which not in second:
+                    second[which] = second_hour(times, device_number, conditions)
+                observed_at = times.at + times.gap * second[which]
+            meets = np.logical_and.reduce([*conditions, np.ones(len(table), dtype=bool)])
+            self._take(file, value, table, device, row_number, observed_at, meets, where)
 
     def _take(
         self,
@@ -252,11 +256,9 @@ class _Loader:
         device: pd.Series[str],
         row_number: npt.NDArray[np.intp],
         observed_at: npt.NDArray[np.int64],
+        meets: Mask,
         where: str,
     ) -> None:
-        meets = np.ones(len(table), dtype=bool)
-        for column, allowed in value.where.items():
-            meets &= table[column].str.strip().isin([allowed] if isinstance(allowed, str) else allowed).to_numpy()
         self.account.filtered += int((~meets).sum())
         text = table[value.column].str.strip()
         number = _numbers(text, file)
@@ -306,13 +308,8 @@ class _Loader:
             except (OSError, ValueError, ScoreError) as error:
                 raise RecordingError(f"cannot use the truth file {path}: {error}") from error
         else:
-            events = tuple(Interval(_instant(e.start, zone), _instant(e.end, zone)) for e in truth.events)
+            events = tuple(Interval(instant(e.start, zone), instant(e.end, zone)) for e in truth.events)
         return Truth(truth.datastream, events, truth.merge_gap_s, truth.horizon_s)
-
-
-def _instant(moment: datetime, zone: Any) -> int:
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
-    return int(pd.Timestamp(moment).as_unit("ns").value)
 
 
 def _is_number(text: str) -> bool:
@@ -324,9 +321,32 @@ def _is_number(text: str) -> bool:
 
 
 def _open(path: Path, encoding: str) -> IO[str]:
+    """The file as text, with every end of line as a newline."""
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    return path.open(encoding=encoding, newline="")
+        return gzip.open(path, "rt", encoding=encoding)
+    return path.open(encoding=encoding)
+
+
+class _Counted:
+    """A stream of text for pandas that counts the lines read."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._newlines = 0
+        self._last = "\n"
+
+    def read(self, size: int = -1) -> str:
+        text = self._stream.read(size)
+        self._newlines += text.count("\n")
+        self._last = text[-1:] or self._last
+        return text
+
+    def __iter__(self) -> Iterator[str]:  # pandas asks for it, but only reads
+        return iter(self._stream)
+
+    @property
+    def lines(self) -> int:
+        return self._newlines + (self._last != "\n")
 
 
 def _table(file: FileMap, path: Path) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
@@ -338,30 +358,46 @@ def _table(file: FileMap, path: Path) -> tuple[pd.DataFrame, list[tuple[int, str
         with _open(path, file.encoding) as stream:
             for _ in range(file.skip_lines):
                 stream.readline()
-            reader = csv.reader(stream, delimiter=file.separator, quotechar=file.quote)
-            first = next(reader, None)
-            if first is None:
-                raise RecordingError(f"{path.name} ends before its header (skip_lines = {file.skip_lines})")
-            names = [n.strip() for n in first] if file.header else [str(i + 1) for i in range(len(first))]
-            absent = next((n for n in needed if n not in names), None)
-            if absent is not None:
-                raise RecordingError(f"{path.name} has no column {absent!r}; its columns are {', '.join(names)}")
-        return _read_rows(file, path, names, sorted(set(needed)))
+            if file.quoted_newlines:
+                reader = csv.reader(stream, delimiter=file.separator, quotechar=file.quote, strict=True)
+                first, header_lines = next(reader, None), reader.line_num
+            else:
+                lines = (_fields(line, file) for line in stream)
+                first, header_lines = next(lines, []), 1
+                if first is None and not file.header:
+                    first = next((fields for fields in lines if fields is not None), [])
+                if first is None:
+                    raise RecordingError(f"{path.name}: the quotes of its header do not pair")
+        if not first:
+            raise RecordingError(
+                f"{path.name} ends before its header, or has a blank line there (skip_lines = {file.skip_lines})"
+            )
+        names = [n.strip() for n in first] if file.header else [str(i + 1) for i in range(len(first))]
+        absent = next((n for n in needed if n not in names), None)
+        if absent is not None:
+            raise RecordingError(f"{path.name} has no column {absent!r}; its columns are {', '.join(names)}")
+        return _read_rows(
+            file, path, file.skip_lines + (header_lines if file.header else 0), names, sorted(set(needed))
+        )
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError, csv.Error) as error:
         raise RecordingError(f"cannot read {path}: {error}") from error
 
 
 def _read_rows(
-    file: FileMap, path: Path, names: list[str], needed: list[str]
+    file: FileMap, path: Path, skip_lines: int, names: list[str], needed: list[str]
 ) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
     # One column more than the header has: what stands there shows that a row has too many fields, as one with an
     # unquoted decimal comma has. pandas alone would cut it off silently.
     beyond = len(names)
     position = [names.index(n) for n in needed]
-    try:
-        with _open(path, file.encoding) as stream:
-            table = pd.read_csv(
-                stream,
+    skipped: list[tuple[int, str]] = []
+    with _open(path, file.encoding) as stream:
+        for _ in range(skip_lines):
+            stream.readline()
+        counted = _Counted(stream)
+        try:
+            table = pd.read_csv(  # type: ignore[call-overload]
+                counted,
                 sep=file.separator,
                 quotechar=file.quote,
                 header=None,
@@ -370,24 +406,51 @@ def _read_rows(
                 dtype=str,
                 keep_default_na=False,
                 skip_blank_lines=False,
-                skiprows=file.skip_lines + (1 if file.header else 0),
             )
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame({n: pd.Series([], dtype=str) for n in needed}), []
-    except pd.errors.ParserError:
-        # Rows that are longer still: read again, slowly. Their surplus fields are joined into that one column.
-        with _open(path, file.encoding) as stream:
-            for _ in range(file.skip_lines):
-                stream.readline()
-            rows = list(csv.reader(stream, delimiter=file.separator, quotechar=file.quote, strict=True))
-        rows = [[*r[:beyond], *[""] * (beyond - len(r)), "".join(r[beyond:])] for r in rows[1 if file.header else 0 :]]
+        except pd.errors.EmptyDataError:
+            return pd.DataFrame({n: pd.Series([], dtype=str) for n in needed}), []
+        except pd.errors.ParserError:  # rows that are longer still, or a quote that is never closed
+            table = None
+    if table is None or (len(table) != counted.lines and not file.quoted_newlines):
+        # Read again, slowly. Surplus fields of a row are joined into that one column.
+        rows: list[list[str]] = []
+        for i, fields in enumerate(_records(file, path, skip_lines)):
+            if fields is None:
+                skipped.append((i, "the quotes of the row do not pair"))
+            row = fields or []
+            rows.append([*row[:beyond], *[""] * (beyond - len(row)), "".join(row[beyond:])])
         table = pd.DataFrame(rows, columns=range(beyond + 1), dtype=str)
     table = table.fillna("")
     too_long = (table[beyond].str.strip() != "").to_numpy()
-    skipped = [(int(row), f"more fields than the header's {beyond}") for row in np.flatnonzero(too_long)]
+    skipped += [(int(row), f"more fields than the header's {beyond}") for row in np.flatnonzero(too_long)]
     table = table[~too_long]
-    table = table[(table != "").any(axis=1)]  # blank lines
+    table = table[(table != "").any(axis=1)]  # blank lines, and rows skipped above
+    skipped.sort()
     return pd.DataFrame({n: table[p] for n, p in zip(needed, position, strict=True)}, index=table.index), skipped
+
+
+def _records(file: FileMap, path: Path, skip_lines: int) -> list[list[str] | None]:
+    """The fields of every row; None for one whose quotes do not pair."""
+    with _open(path, file.encoding) as stream:
+        for _ in range(skip_lines):
+            stream.readline()
+        lines = list(stream)
+    if file.quoted_newlines:
+        try:
+            return list(csv.reader(lines, delimiter=file.separator, quotechar=file.quote, strict=True))
+        except csv.Error:
+            pass  # a stray quote: each line is a row
+    return [_fields(line, file) for line in lines]
+
+
+def _fields(line: str, file: FileMap) -> list[str] | None:
+    """The fields of one line; None if its quotes do not pair."""
+    line = line.rstrip("\n")
+    if file.quote not in line:
+        return line.split(file.separator)
+    reader = csv.reader([line, ""], delimiter=file.separator, quotechar=file.quote)
+    fields = next(reader)
+    return fields if reader.line_num == 1 else None  # an open quote takes the next line, too
 
 
 def _numbers(text: pd.Series[str], file: FileMap) -> npt.NDArray[np.float64]:
@@ -397,87 +460,3 @@ def _numbers(text: pd.Series[str], file: FileMap) -> npt.NDArray[np.float64]:
         # With a decimal comma, "1.5" is not one and a half: it is not a number.
         text = text.mask(text.str.contains(".", regex=False), "?").str.replace(file.decimal, ".", regex=False)
     return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
-
-
-def _times(
-    table: pd.DataFrame, time: TimeMap, device: pd.Series[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]:
-    """Time of every row [ns since 1970 UTC], and why it has none ('' if it has)."""
-    text = table[time.columns[0]].str.strip()
-    for column in time.columns[1:]:
-        text = text + " " + table[column].str.strip()
-    reasons = np.full(len(text), "", dtype=object)
-    if time.format in NUMBER_FORMATS:
-        start = time.start if time.start is not None else datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-        number = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
-        elapsed_s = number * NUMBER_FORMATS[time.format]
-        round_s = time.round_s if time.round_s is not None else (1.0 if NUMBER_FORMATS[time.format] >= 60 else 0.0)
-        if round_s > 0:
-            elapsed_s = np.round(elapsed_s / round_s) * round_s
-        bad = ~(np.abs(elapsed_s) < 6e9)
-        whole = np.floor(np.where(bad, 0.0, elapsed_s))
-        fraction = np.where(bad, 0.0, elapsed_s) - whole
-        at = whole.astype(np.int64) * NS_PER_S + np.round(fraction * 1e6).astype(np.int64) * 1000
-        at += _instant(start, zone_of(time.zone, "time.zone"))
-    else:
-        stamp, odd = _stamps(text, time, device)
-        bad = stamp.isna().to_numpy()
-        plain = stamp.fillna(_EARLIEST.tz_localize("UTC")).dt.tz_localize(None)
-        at = plain.to_numpy(dtype="datetime64[ns]").astype(np.int64)
-        reasons[odd] = [f"time {t!r} does not exist once in {time.zone}" for t in text.to_numpy()[odd]]
-    unread = bad & (reasons == "")
-    label = " + ".join(time.columns)
-    reasons[unread] = [f"{label} must be a time ({time.format}), got {t!r}" for t in text.to_numpy()[unread]]
-    return at + round(time.shift_s * NS_PER_S), reasons
-
-
-def _stamps(
-    text: pd.Series[str], time: TimeMap, device: pd.Series[str]
-) -> tuple[pd.Series[pd.Timestamp], npt.NDArray[np.bool_]]:
-    """UTC time stamps, NaT where there is none; and where a local time does not exist, or is dropped as ambiguous."""
-    if time.format == "iso":
-        aware = text.str.contains(_HAS_OFFSET.pattern).to_numpy(dtype=bool)
-    else:
-        aware = np.full(len(text), "%z" in time.format)
-    utc = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ns, UTC]")
-    if aware.any():
-        utc[aware] = _ns(_parse(text[aware], time.format, utc=True))
-    local = _ns(_parse(text[~aware], time.format, utc=False))
-    dropped = np.zeros(len(text), dtype=bool)
-    rule: Any
-    if len(local):
-        if time.ambiguous == "drop":
-            rule = "NaT"
-        elif time.ambiguous == "order":
-            # The first time that a device says 02:30 in the night of the change is summer time, the second is not.
-            same = pd.DataFrame({"device": device[~aware], "time": local}).groupby(["device", "time"], dropna=False)
-            rule = (same.cumcount() == 0).to_numpy()
-        else:
-            rule = np.full(len(local), time.ambiguous == "earlier")
-        nonexistent: Any = "shift_forward" if time.nonexistent == "forward" else "NaT"
-        placed = local.dt.tz_localize(zone_of(time.zone, "time.zone"), ambiguous=rule, nonexistent=nonexistent)
-        placed = placed.dt.tz_convert("UTC")
-        dropped[~aware] = (local.notna() & placed.isna()).to_numpy()
-        utc[~aware] = placed
-    return utc, dropped
-
-
-def _ns(stamps: pd.Series[pd.Timestamp]) -> pd.Series[pd.Timestamp]:
-    """Nanosecond resolution; NaT for years that it cannot hold."""
-    zone = stamps.dt.tz
-    low, high = _EARLIEST.tz_localize(zone), _LATEST.tz_localize(zone)
-    return stamps.where((stamps > low) & (stamps < high)).dt.as_unit("ns")
-
-
-def _parse(text: pd.Series[str], form: str, *, utc: bool) -> pd.Series[pd.Timestamp]:
-    form = "ISO8601" if form == "iso" else form
-    stamps = pd.to_datetime(text, format=form, utc=utc, errors="coerce")
-    # 24:00 is the midnight at the end of the day.
-    late = stamps.isna()
-    if late.any():
-        late &= text.str.contains(_MIDNIGHT_24.pattern)
-    if late.any():
-        midnight = text[late].str.replace(_MIDNIGHT_24, "00", regex=True)
-        again = pd.to_datetime(midnight, format=form, utc=utc, errors="coerce")
-        stamps[late] = again + pd.Timedelta(days=1)
-    return stamps

@@ -66,6 +66,7 @@ class FileMap(Table, frozen=True, kw_only=True):
     decimal: str = "."
     thousands: str = ""
     quote: str = '"'
+    quoted_newlines: bool = False
     encoding: str = "utf-8-sig"
     device_column: str = ""
     devices: dict[str, str] = msgspec.field(default_factory=dict)

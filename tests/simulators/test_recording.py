@@ -3,7 +3,9 @@
 import gzip
 import json
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import hypothesis.strategies as st
 import numpy as np
@@ -264,6 +266,101 @@ def test_the_hour_that_comes_twice(tmp_path, rule, expected):
     assert found.account.bad == 4 - len(expected)
 
 
+# Two stations, each with a water level W and rain R, over the night of the change. Long format.
+LONG = 'device_column = "st"\n[files.time]\ncolumns = ["t"]\nzone = "Europe/Berlin"\n'
+W_AND_R = (
+    '[[files.values]]\ncolumn = "v"\nproperty = "water_level_m"\nwhere = { par = "W" }\n'
+    '[[files.values]]\ncolumn = "v"\nproperty = "rain_mm"\nwhere = { par = "R" }\n'
+)
+
+
+def berlin_night(step_min: int) -> list[tuple[int, str, str, str, int]]:
+    """True time [min since 1970 UTC], local time, station, parameter, value (never the same), in order of time."""
+    start = ns("2024-10-26T14:00") // S // 60
+    found = []
+    for i, at in enumerate(range(start, start + 24 * 60, step_min)):
+        local = datetime.fromtimestamp(at * 60, ZoneInfo("Europe/Berlin")).strftime("%Y-%m-%d %H:%M")
+        found += [(at, local, st_, par, 10 * i + k) for k, (st_, par) in enumerate(product("ab", "WR"))]
+    return found
+
+
+LAYOUTS = {
+    "by time": lambda night: night,
+    "newest first": lambda night: night[::-1],
+    "newest first, stations in order": lambda night: sorted(night, key=lambda row: -row[0]),
+    "parameter after parameter": lambda night: sorted(night, key=lambda row: row[3]),
+    "series after series": lambda night: sorted(night, key=lambda row: row[2:4]),
+    "sorted by local time": lambda night: sorted(night, key=lambda row: row[1]),
+    "one station newest first": lambda night: (
+        [row for row in night if row[2] == "a"] + [row for row in night[::-1] if row[2] == "b"]
+    ),
+    "a second copy behind": lambda night: night + night,
+    "every row twice": lambda night: [row for row in night for _ in range(2)],
+}
+
+
+@pytest.mark.parametrize("step_min", [15, 60, 7])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_hour_that_comes_twice_with_several_parameters(tmp_path, layout, step_min):
+    if (layout, step_min) == ("sorted by local time", 7):
+        pytest.skip("no time comes twice: which of the two it was is lost")
+    night = LAYOUTS[layout](berlin_night(step_min))
+    found = load(tmp_path, "t,st,par,v\n" + "".join(f"{t},{s},{p},{v}\n" for _, t, s, p, v in night), LONG, W_AND_R)
+    assert (found.account.bad, len(found)) == (0, len(night))
+    for station, (par, quantity) in product("ab", [("W", "water_level_m"), ("R", "rain_mm")]):
+        at, value = series(found, f"{station}.{quantity}")
+        expected = sorted((at, v) for at, _, s, p, v in night if (s, p) == (station, par))
+        assert list(zip((at // S // 60).tolist(), value.tolist(), strict=True)) == expected
+
+
+def test_the_hour_that_comes_twice_with_conditions_on_different_columns(tmp_path):
+    # R is told by another column than W, and by a list of words that change in the night.
+    values = W_AND_R.replace('par = "R"', 'kind = ["rain", "sleet"]')
+    night = berlin_night(60)
+    csv = "t,st,par,kind,v\n"
+    for i, (_, t, s, p, v) in enumerate(night):
+        csv += f"{t},{s},{p if p == 'W' else ''},{'' if p == 'W' else ('rain', 'sleet')[i // 4 % 2]},{v}\n"
+    found = load(tmp_path, csv, LONG, values)
+    for station, quantity in product("ab", ["water_level_m", "rain_mm"]):
+        at, value = series(found, f"{station}.{quantity}")
+        assert np.diff(at).tolist() == [3600 * S] * 23
+        assert (np.diff(value) == 10).all()
+
+
+@pytest.mark.parametrize("layout", ["by time", "newest first", "series after series"])
+@pytest.mark.parametrize("step_min", [15, 60])
+def test_a_row_left_out_by_its_status_still_tells_the_first_hour_from_the_second(tmp_path, layout, step_min):
+    night = LAYOUTS[layout](berlin_night(step_min))
+    first_hour = range(ns("2024-10-27T00:00") // S // 60, ns("2024-10-27T01:00") // S // 60)
+    csv = "t,st,par,q,v\n" + "".join(
+        f"{t},{s},{p},{'S' if at in first_hour else 'G'},{v}\n" for at, t, s, p, v in night
+    )
+    found = load(tmp_path, csv, LONG, W_AND_R.replace('" }', '", q = ["G", "E"] }'))
+    for station, quantity in product("ab", ["water_level_m", "rain_mm"]):
+        at, _ = series(found, f"{station}.{quantity}")
+        wanted = sorted({row[0] for row in night} - set(first_hour))
+        assert (at // S // 60).tolist() == wanted
+
+
+def test_gaps_and_repeats_around_the_hour_that_comes_twice(tmp_path):
+    time = '[files.time]\ncolumns = ["t"]\nzone = "Europe/Berlin"\n'
+
+    def load_times(*clock: str) -> list[str]:
+        found = load(tmp_path, "t,v\n" + "".join(f"2024-10-27 {c},1\n" for c in clock), time)
+        return [f"{datetime.fromtimestamp(t // S, UTC):%H:%M}" for t in found.observed_at]
+
+    # 02:30 is missing the first time, and so comes only once.
+    assert load_times("01:30", "02:00", "02:45", "02:00", "02:30", "02:45", "03:00") == [
+        "23:30", "00:00", "00:45", "01:00", "01:30", "01:45", "02:00"
+    ]  # fmt: skip
+    # A row sent twice, before and in the hour, and one that came late.
+    assert load_times("01:30", "01:30", "02:00", "02:00", "02:45", "02:30", "02:00", "02:30", "03:00", "03:00") == [
+        "23:30", "23:30", "00:00", "00:00", "00:30", "00:45", "01:00", "01:30", "02:00", "02:00"
+    ]  # fmt: skip
+    # Newest first, and nothing but that hour.
+    assert load_times("02:45", "02:15", "02:00", "02:45", "02:15") == ["00:15", "00:45", "01:00", "01:15", "01:45"]
+
+
 def test_the_hour_that_does_not_exist(tmp_path):
     csv = "t,v\n2024-03-31 01:30,1\n2024-03-31 02:30,1\n"
     time = '[files.time]\ncolumns = ["t"]\nzone = "Europe/Berlin"\n'
@@ -300,6 +397,66 @@ def test_without_a_header_columns_are_numbered(tmp_path):
     values = LEVEL.replace('"v"', '"2"')
     found = load(tmp_path, "1,5.5\n2,6.5\n", 'header = false\ntime = { columns = ["1"], format = "seconds" }\n', values)
     assert rows(found) == [(1, 5.5), (2, 6.5)]
+
+
+def quoted(tmp_path: Path, *lines: str, files: str = "") -> tuple[list[int], list[tuple[int, str]], int]:
+    """Values read from rows t,v,w; bad rows; rows in all."""
+    found = load(tmp_path, "t,v,w\n" + "\n".join(lines), files + 'time = { columns = ["t"], format = "seconds" }\n')
+    return found.value.tolist(), [(b.row, b.reason) for b in found.account.bad_rows], found.account.rows
+
+
+UNPAIRED = "the quotes of the row do not pair"
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_an_unclosed_quote_costs_only_its_own_row(tmp_path, end):
+    fine = [f"{i},{i},ok" for i in range(2000)]
+    for k, bad in ((0, '0,"0,ok'), (7, '7,7,"ok'), (1999, '"1999,1999,ok'), (1999, '1999,1999,"')):
+        lines = [*fine[:k], bad, *fine[k + 1 :]]
+        expected = [i for i in range(2000) if i != k]
+        assert quoted(tmp_path, *lines[:-1], lines[-1] + end) == (expected, [(k + 1, UNPAIRED)], 2000)
+
+
+@pytest.mark.parametrize("stray", ['"', '"ok', 'o"k'])
+def test_rows_between_two_stray_quotes_are_not_swallowed(tmp_path, stray):
+    lines = [f"{i},{i},{stray if i in (2, 6) else 'ok'}" for i in range(9)]
+    bad = [] if stray == 'o"k' else [2, 6]  # a quote within a field is an ordinary character
+    found = quoted(tmp_path, *lines)
+    assert found == ([i for i in range(9) if i not in bad], [(i + 1, UNPAIRED) for i in bad], 9)
+
+
+def test_quotes_that_pair_are_read_beside_those_that_do_not(tmp_path):
+    lines = ['0,"0",a', '"1","1","a ""b"" c"', '2,"2,a', "3,3,a,b,c", '4,4,"a, b"', "", '5,"5"x,a', '6,"6', '7,7,"a"']
+    files = 'decimal = ","\n'
+    values, bad, rows = quoted(tmp_path, *lines, files=files)
+    assert values == [0, 1, 4, 7]
+    assert bad[:-1] == [(3, UNPAIRED), (4, "more fields than the header's 3"), (8, UNPAIRED)] and rows == 8
+    assert bad[-1] == (7, "v must be a number, got '5x'")
+
+
+def test_line_breaks_within_quotes_if_the_map_says_so(tmp_path):
+    lines = ["0,0,a", '1,1,"a', 'b"', "2,2,c"]
+    assert quoted(tmp_path, *lines, files="quoted_newlines = true\n") == ([0, 1, 2], [], 3)
+    values, bad, rows = quoted(tmp_path, *lines)
+    assert (values, rows, bad[0]) == ([0, 2], 4, (2, UNPAIRED))
+    assert bad[1:] == [(3, "t must be a time (seconds), got 'b\"'")]
+    # One that is never closed is still only one row.
+    files = "quoted_newlines = true\n"
+    assert quoted(tmp_path, "0,0,a", '1,1,"a', "2,2,c", files=files) == ([0, 2], [(2, UNPAIRED)], 3)
+
+
+def test_a_stray_quote_without_a_header_and_in_one(tmp_path):
+    values = LEVEL.replace('"v"', '"2"')
+    files = 'header = false\ntime = { columns = ["1"], format = "seconds" }\n'
+    found = load(tmp_path, '0,"0\n1,5.5\n2,6.5\n', files, values)
+    assert (rows(found), found.account.bad_rows[0].row) == ([(1, 5.5), (2, 6.5)], 1)
+    time = 'time = { columns = ["t"], format = "seconds" }\n'
+    two_lines = '"t",v,"a\r\nb"\r\n1,5.5,\r\n'
+    assert rows(load(tmp_path, two_lines, "quoted_newlines = true\n" + time)) == [(1, 5.5)]
+    # Else the header would swallow rows up to the next quote.
+    for csv in (two_lines, 't,v,"w\n1,5.5,x\n2,6.5,"x"\n', 't,"v\n1,5.5\n'):
+        with pytest.raises(RecordingError, match=r"x\.csv: the quotes of its header do not pair"):
+            load(tmp_path, csv, time)
 
 
 @settings(max_examples=40, deadline=None)
