@@ -160,6 +160,8 @@ def _store(settings: Settings) -> Finding:
         if settings.store.kind == StoreKind.INFLUXDB
         else str(settings.store.folder)
     )
+    if settings.store.kind == StoreKind.EMBEDDED and not settings.store.folder.exists():
+        return Finding("store", "ok", f"embedded: {where}, made by the first start")
     advice = f"check the section [store] of the configuration; it points to {where}"
     try:
         with contextlib.closing(open_store(settings, read_only=True)) as store:
