@@ -2,7 +2,6 @@
 bin := .venv/bin
 compile := UV_CUSTOM_COMPILE_COMMAND="make lock" $(bin)/uv pip compile pyproject.toml --group build \
 	--python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url --no-header --quiet
-vendored := dashboards/operator
 
 .PHONY: demo check format lint types layers test bench lock vendor
 
@@ -18,4 +17,4 @@ bench: ; $(bin)/python -m benchmarks
 lock:
 	$(compile) $(UPGRADE) --output-file requirements.lock >/dev/null
 	$(compile) $(UPGRADE) --group dev --constraint requirements.lock --output-file requirements-dev.lock >/dev/null
-vendor: ; $(MAKE) -C $(vendored) vendor
+vendor: ; $(bin)/python -m web.vendor

@@ -95,7 +95,7 @@ def add_operator_page(app: FastAPI, city: LiveCity, *, version: str, path: str =
             app,
             title=f"{app.title} – operator",
             module="operator/main.js",
-            styles=("operator/vendor/leaflet/leaflet.css", "operator/vendor/uplot/uPlot.min.css", "operator/page.css"),
+            styles=("web/vendor/leaflet/leaflet.css", "web/vendor/uplot/uPlot.min.css", "operator/page.css"),
         )
 
 

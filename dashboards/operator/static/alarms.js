@@ -1,6 +1,6 @@
 // The alarm list in order of urgency, and the dialog in which an alarm is acknowledged.
 
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm/preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../web/vendor/htm/preact.js";
 import { t } from "../web/language.js";
 import { aboutText, label, momentText, signed, spanText, unit, valueText } from "./format.js";
 import { inTrouble } from "./health.js";

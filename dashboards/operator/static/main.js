@@ -1,6 +1,6 @@
 // The operator's page: puts the parts together.
 
-import { html, render, useEffect, useRef, useState } from "./vendor/htm/preact.js";
+import { html, render, useEffect, useRef, useState } from "../web/vendor/htm/preact.js";
 import { currentLanguage, loadTexts, onLanguage, setLanguage, t } from "../web/language.js";
 import { AcknowledgeDialog, AlarmList } from "./alarms.js";
 import { clockText, dayText, zone } from "./format.js";
