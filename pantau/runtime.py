@@ -45,6 +45,7 @@ from telemetry.alarms import Acknowledge
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S, Observations
 from telemetry.results import Results, Transitions, Windows
+from web.access import OpenHouse
 from web.server import Server, serve
 
 log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ class Pipeline:
         self.live.set_account_source(self.account)
         self.live.set_acknowledge(self._take_acknowledgement)
         page = self.settings.page
-        app = operator_app(self.live, version=__version__, allowed_hosts=page.allowed_hosts)
+        app = operator_app(self.live, version=__version__, identify=OpenHouse(), allowed_hosts=page.allowed_hosts)
         self.page = serve(app, page.host, page.port)
         self._closers.append(self.page.stop)
         self.receiver = Receiver(

@@ -1,7 +1,7 @@
 """Safeguards around every request: Host check, origin of changes, security headers, no caching of the API.
 
-Plain ASGI, so that streams (server-sent events) pass through untouched. Who may do what is not decided here:
-accounts come on top.
+Plain ASGI, so that streams (server-sent events) pass through untouched. Who may do what is not decided here but in
+``web.access``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self' data:",
+        "img-src 'self' data: blob:",
         "connect-src 'self'",
         "font-src 'self'",
         "manifest-src 'self'",
+        "worker-src 'self'",
         "base-uri 'none'",
         "form-action 'self'",
         "frame-ancestors 'none'",
@@ -38,7 +39,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Permissions-Policy": "camera=(self), geolocation=(self), microphone=(), payment=(), usb=()",
 }
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -20,6 +20,7 @@ from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.observations import Observations
 from telemetry.quality import FAIL, SUSPECT
 from tests.dashboards.operator.operator_city import GAUGE, LEVEL, T0, S, readings, small_city, transition
+from web.access import OpenHouse
 from web.server import Server, serve
 
 pytestmark = pytest.mark.browser
@@ -57,7 +58,7 @@ class Feeder:
         self._thread.start()
 
     def serve(self, port: int = 0) -> Server:
-        self.server = serve(operator_app(self.live, version="test"), "127.0.0.1", port)
+        self.server = serve(operator_app(self.live, version="test", identify=OpenHouse()), "127.0.0.1", port)
         return self.server
 
     def tell(self, *, connected: bool = True, store_ok: bool = True) -> None:
