@@ -428,11 +428,16 @@ def _check(directory: Directory) -> None:
                 f"device {device.id!r}: silence_after_s must be above 0 and at most {MAX_DURATION_S:.0f}, "
                 f"got {device.silence_after_s}"
             )
+    fine: set[Limits | Ladder] = set()  # most datastreams share theirs with others
     for stream in directory.datastreams:
         if stream.property not in PROPERTIES:
             raise ValueError(f"datastream {stream.id!r}: unknown observed property {stream.property!r}")
-        _check_limits(stream.limits, stream.id)
-        check_ladder(stream.ladder, stream.id)
+        if stream.limits not in fine:
+            _check_limits(stream.limits, stream.id)
+            fine.add(stream.limits)
+        if stream.ladder not in fine:
+            check_ladder(stream.ladder, stream.id)
+            fine.add(stream.ladder)
     for x in directory.installations:
         where = f"installation of device {x.device!r} at datastream {x.datastream!r}"
         end = OPEN_NS if x.end_ns is None else x.end_ns
