@@ -6,6 +6,7 @@ datastream index. A change in the registry is a new Directory, swapped in betwee
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -153,6 +154,7 @@ class _Content(msgspec.Struct, frozen=True):
     datastreams: tuple[Datastream, ...]
     installations: tuple[Installation, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
+    brokers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ class Directory:
     installations: tuple[Installation, ...] = ()
     """In any order. One datastream, and one property of one device, has only one at a time."""
     calibrations: tuple[Calibration, ...] = ()
+    brokers: tuple[str, ...] = ()
+    """Names of the brokers in the order of the settings; the registry knows nothing of them."""
 
     site_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
     device_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
@@ -360,6 +364,18 @@ class Directory:
         """The catalogue entry of a datastream."""
         return PROPERTIES[self.datastreams[datastream].property]
 
+    def with_brokers(self, brokers: tuple[str, ...]) -> Directory:
+        """The same Directory with these names of brokers; the arrays are shared, so it costs nothing."""
+        if brokers == self.brokers:
+            return self
+        named = copy.copy(self)
+        object.__setattr__(named, "brokers", brokers)
+        return named
+
+    def broker_name(self, number: int) -> str:
+        """What the broker with this number is called; its number where that is not known."""
+        return self.brokers[number] if 0 <= number < len(self.brokers) else str(number)
+
     def to_bytes(self) -> bytes:
         """The whole content as JSON; ``from_bytes`` gives an equal Directory."""
         return msgspec.json.encode(
@@ -372,6 +388,7 @@ class Directory:
                 self.datastreams,
                 self.installations,
                 self.calibrations,
+                self.brokers,
             )
         )
 
@@ -383,7 +400,15 @@ class Directory:
         """
         c = msgspec.json.decode(data, type=_Content)
         return Directory(
-            c.version, c.city, c.utc_offset_h, c.sites, c.devices, c.datastreams, c.installations, c.calibrations
+            c.version,
+            c.city,
+            c.utc_offset_h,
+            c.sites,
+            c.devices,
+            c.datastreams,
+            c.installations,
+            c.calibrations,
+            c.brokers,
         )
 
 
