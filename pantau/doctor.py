@@ -192,9 +192,9 @@ def _page(settings: Settings) -> Finding:
     page = settings.page
     url = f"http://{page.host}:{page.port}"
     try:
-        with urllib.request.urlopen(f"{url}/api/status", timeout=3) as response:
-            status = json.load(response)
-        return Finding("page", "ok", f"{url}: a pipeline of {status['city']} is running there")
+        with urllib.request.urlopen(f"{url}/health", timeout=3) as response:
+            program = json.load(response)["program"]
+        return Finding("page", "ok", f"{url}: {program} is running there")
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         return Finding("page", "ok", f"{url}: free; no pipeline is running there")
     except (ValueError, KeyError):

@@ -140,34 +140,52 @@ EVERYBODY = Visitor(How.OPEN, rights=frozenset({Right.READ, Right.ALARMS, Right.
 """The visitor of an open house: operator and technician at once."""
 
 
+def describe(visitor: Visitor) -> dict[str, Any]:
+    """A visitor as the API tells it."""
+    return {
+        "access": "open" if visitor.how is How.OPEN else "accounts",
+        "how": visitor.how.value,
+        "account": visitor.account,
+        "name": visitor.name,
+        "role": visitor.role and visitor.role.value,
+        "rights": sorted(visitor.rights),
+        "csrf": visitor.csrf,
+        "must_change_password": visitor.must_change_password,
+    }
+
+
 class Identify(Protocol):
     """Finds out who makes a request; may ask a database. Called in a thread."""
 
-    open: bool
-    """Whether there are no accounts and everybody is let in."""
-
-    def __call__(self, headers: Headers) -> Visitor:
+    def __call__(self, scope: Scope) -> Visitor:
         """The visitor; ``NOBODY`` if unknown."""
+
+    def needs_setup(self) -> bool:
+        """Whether there are no accounts yet."""
 
 
 class OpenHouse:
     """No accounts: everybody may look, acknowledge, and change devices. For this machine alone."""
 
-    open = True
-
-    def __call__(self, headers: Headers) -> Visitor:
+    def __call__(self, scope: Scope) -> Visitor:
         """Everybody is the same visitor."""
         return EVERYBODY
+
+    def needs_setup(self) -> bool:
+        """Never."""
+        return False
 
 
 class NobodyKnown:
     """Knows nobody: only public routes answer."""
 
-    open = False
-
-    def __call__(self, headers: Headers) -> Visitor:
+    def __call__(self, scope: Scope) -> Visitor:
         """Nobody."""
         return NOBODY
+
+    def needs_setup(self) -> bool:
+        """Never."""
+        return False
 
 
 class Requirement:
@@ -301,7 +319,7 @@ class Gate:
             await answer(scope, receive, send)
             return
         if route.access != (Access.PUBLIC,):
-            visitor = await run_in_threadpool(self._identify, headers)
+            visitor = await run_in_threadpool(self._identify, scope)
             refused = refusal(visitor, route.access) or _forged(visitor, scope["method"], headers)
             if refused is not None:
                 await _refuse(refused, visitor, scope, headers)(scope, receive, send)
@@ -334,7 +352,7 @@ class Gate:
                 streams = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
             elif streams and self._clock() - looked_at >= RECHECK_S:
                 looked_at = self._clock()
-                visitor = await run_in_threadpool(self._identify, headers)
+                visitor = await run_in_threadpool(self._identify, scope)
                 if refusal(visitor, access) is not None:
                     ended = True
                     raise ClientDisconnect("the visitor's access has ended")

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
-from web.access import Gate, Identify, NobodyKnown, requires
+from web.access import Gate, Identify, NobodyKnown, describe, requires
 from web.assets import SHELL_FILES, Assets
 from web.guard import Guard
 from web.languages import LANGUAGES, SHELL_TEXTS, load_catalogues
@@ -35,7 +35,7 @@ def create_app(
     title, version
         Name of the product and its version, as the API's description shows them.
     identify
-        Who a visitor is (``web.access.OpenHouse``, ``web.login.Accounts…``). None: nobody is known, and only routes
+        Who a visitor is (``web.access.OpenHouse``, ``web.login.KnownAccounts``). None: nobody is known, and only routes
         declared public answer.
     allowed_hosts
         Names under which browsers reach the server. Literal addresses and ``localhost`` always work.
@@ -75,6 +75,14 @@ def create_app(
     @app.get("/health", include_in_schema=False, dependencies=[requires("public")])
     def health() -> dict[str, str]:
         return {"program": title, "health": "ok"}
+
+    @app.get("/api/session", tags=["accounts"], summary="Who you are here", dependencies=[requires("public")])
+    def session(request: Request) -> JSONResponse:
+        """`access`: "accounts", or "open" where there are none. `setup`: the first account has yet to be made.
+
+        `rights`: read, alarms, devices, accounts. `csrf`: what a change carries in `X-CSRF-Token`.
+        """
+        return JSONResponse(describe(identify(request.scope)) | {"setup": identify.needs_setup()})
 
     @app.get("/docs", include_in_schema=False, dependencies=[requires("viewer")])
     def docs() -> HTMLResponse:

@@ -132,7 +132,8 @@ class Guard:
             return 421, f"this server does not answer to the name {host_name(host)!r}; add it to the allowed hosts"
         if scope["method"] in _SAFE_METHODS:
             return None
-        if headers.get(CHANGE_HEADER) != "1":
+        # A page of another origin can't send Authorization either, and a session's cookie does not count beside it.
+        if headers.get(CHANGE_HEADER) != "1" and "authorization" not in headers:
             return 403, f"a request that changes something needs the header '{CHANGE_HEADER}: 1'"
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return 415, "a request that changes something needs a JSON body with Content-Type: application/json"
