@@ -269,7 +269,9 @@ def step(
         windows=Windows.concat(windows) if windows else Windows.empty(),
         transitions=Transitions.concat(changes),
         duplicates=batch.datastream[duplicate],
+        duplicate_devices=device[duplicate],
         late=batch.datastream[lost],
+        late_devices=device[lost],
     )
     return state, results
 

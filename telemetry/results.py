@@ -119,5 +119,8 @@ class Results:
     transitions: Transitions
     duplicates: npt.NDArray[np.int32]
     """Datastream of each reading that had been seen before and was left out."""
+    duplicate_devices: npt.NDArray[np.int32]
+    """The device that each of them came from; -1 where none was ever installed."""
     late: npt.NDArray[np.int32]
     """Datastream of each reading older than the horizon: stored, but not aggregated and not alarmed on."""
+    late_devices: npt.NDArray[np.int32]
