@@ -155,8 +155,7 @@ def _find_gaps(
     old = before < state.last_at[device]
     before[old], before_broker[old] = state.last_at[device[old]], state.broker[device[old]]
     o = state.occurrence
-    # Heard through another broker than before: both must have been listened to.
-    listened = np.maximum(_heard_since(state, before_broker), _heard_since(state, broker))
+    listened = _heard_since(state, before_broker)
     expected_since = np.maximum(state.watched_since[device], directory.expected_since[device])
     heard = np.maximum(np.maximum(before, listened), expected_since)
     able = (listened != DEAF) & (state.watched_since[device] != NOT_RUNNING)
