@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus, StoreStatus
 from dashboards.operator.live import LiveCity
+from devices.fleet import Fleet
 from devices.registry import Registry
 from ingest.dead_letters import DeadLetters
 from ingest.errors import DeadLettersFullError, JournalFullError
@@ -30,9 +31,11 @@ from ingest.receiver import Batch, Receiver
 from ingest.settings import ClockSource
 from ingest.steps import STEP, decode_step, encode_step
 from pantau.history import alarm_history, chart
+from pantau.logins import issuer_of, prepare
 from pantau.pages import pages
 from pantau.settings import ConfigurationError, PageAccess, Settings
 from pantau.snapshot import Snapshot
+from pantau.watching import FleetWatch
 from processing.core import State, step
 from storage.embedded import EmbeddedStore
 from storage.errors import SpoolFull
@@ -167,13 +170,21 @@ class Pipeline:
         self._folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self._folder / "journal")
         self._closers.append(self.journal.close)
-        self.registry = Registry(data.registry)
+        self.registry = Registry(data.registry, clock=self._clock)
         self._closers.append(self.registry.close)
+        if self.registry.city() is None:
+            self.registry.put_city(self.settings.city.name, self.settings.city.utc_offset_h, by="setup")
         self._say("opening journal, registry and store")
         self.dead_letters = DeadLetters(self._folder / "dead_letters.sqlite")
         self._closers.append(self.dead_letters.close)
         self.store = open_store(self.settings)
         self._closers.append(self.store.close)
+        self.watch = FleetWatch(
+            self.dead_letters,
+            now=self._clock,
+            clock_speed=lambda: self.receiver.clock_speed if hasattr(self, "receiver") else 1.0,
+            silent=self._silent_devices,
+        )
         self._resume()
         self._use(self.registry.directory() if self.registry.version() else self.directory)
         self.live.set_clock(str(self.settings.clock.source), self._now or 0, 1.0)
@@ -183,7 +194,10 @@ class Pipeline:
         self.live.set_account_source(self.account)
         self.live.set_acknowledge(self._take_acknowledgement)
         page = self.settings.page
-        app = pages(self.live, self._open_accounts(), allowed_hosts=page.allowed_hosts)
+        self.watch.observe(self.state.latest())
+        issuer = issuer_of(self.settings)
+        fleet = Fleet(self.registry, issuer, self.watch, self._basemap)
+        app = pages(self.live, self._open_accounts(), fleet, allowed_hosts=page.allowed_hosts)
         self.page = serve(app, page.host, page.port)
         self._closers.append(self.page.stop)
         if self.accounts is not None and self.accounts.setup_code:
@@ -199,6 +213,10 @@ class Pipeline:
         )
         self._closers.append(self.receiver.close)
         self.receiver.start()
+        self.watch.logins.follow(self.settings.brokers)
+        self._closers.append(self.watch.logins.close)
+        if issuer is not None:
+            prepare(issuer, self._say)
 
     def _open_accounts(self) -> KnownAccounts | None:
         """The accounts, with a one-time code if there are none yet; None if the pages are open."""
@@ -266,6 +284,7 @@ class Pipeline:
             self.state = self.state.grown_to(directory)
         self.counts.grow(len(self.directory.devices))
         self.live.set_directory(self.directory, self._basemap)
+        self.watch.use(self.directory)
 
     # ----------------------------------------------------------------------------------------------------- running
 
@@ -299,6 +318,14 @@ class Pipeline:
             self._now = max(time.time_ns(), self._now or 0)
         return self._now
 
+    def _clock(self) -> int:
+        """The present for other threads; before anything has told it, this computer's. [ns since 1970 UTC]"""
+        system = self.settings.clock.source == ClockSource.SYSTEM
+        return time.time_ns() if system or self._now is None else self._now
+
+    def _silent_devices(self) -> list[str]:
+        return [str(a["device"]) for a in self.live.alarms() if a["kind"] == "silence" and a["cleared_at"] is None]
+
     def _process(self, batch: Batch | None) -> None:
         """Journal, acknowledge, step, hand on. Without a batch: let time pass."""
         self._last_step_at = time.monotonic()
@@ -329,6 +356,7 @@ class Pipeline:
         self._hand_to_store(position, results)
         self.live.set_clock(str(self.settings.clock.source), now, self.receiver.clock_speed)
         self.live.observe(results.readings)
+        self.watch.observe(results.readings)
         self.live.transition(results.transitions)
         if len(observations) and self.settings.clock.source == ClockSource.SYSTEM:
             self._latency_s.append((time.time_ns() - int(observations.received_at[0])) / NS_PER_S)

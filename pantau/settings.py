@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from devices.credentials.settings import CredentialsSettings
 from ingest.settings import BrokerSettings, ClockSource, Limits
 from storage.settings import Secret, StoreKind, StoreSettings, WriterSettings
 
@@ -147,6 +148,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     writer: WriterSettings = field(default_factory=WriterSettings)
     page: PageSettings = field(default_factory=PageSettings)
+    credentials: CredentialsSettings = field(default_factory=CredentialsSettings)
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -158,9 +160,10 @@ SECTIONS: dict[str, type[Any]] = {
     "store": StoreSettings,
     "store.writer": WriterSettings,
     "page": PageSettings,
+    "credentials": CredentialsSettings,
 }
 """Section of the file → the dataclass of its keys. ``[[broker]]`` may come several times."""
-SECRETS = {"broker": ("password",), "store": ("token", "password")}
+SECRETS = {"broker": ("password",), "store": ("token", "password"), "credentials": ("admin_password",)}
 """Keys that are given as the name of an environment variable, with ``_env`` behind the key."""
 
 
@@ -224,10 +227,16 @@ def parse(table: Mapping[str, Any], environment: Mapping[str, str] | None = None
         store=_section(StoreSettings, store, "store", env),
         writer=_section(WriterSettings, writer, "store.writer", env),
         page=_section(PageSettings, table.get("page", {}), "page", env),
+        credentials=_section(CredentialsSettings, table.get("credentials", {}), "credentials", env),
     )
     names = [b.name for b in settings.brokers]
     if len(set(names)) != len(names):
         raise ConfigurationError(f"each broker needs a name of its own, got {names} (broker.name)")
+    if settings.credentials.broker not in ("", *names):
+        raise ConfigurationError(
+            f"credentials.broker must be the name of a [[broker]] ({', '.join(names)}), "
+            f"got {settings.credentials.broker!r}"
+        )
     return settings
 
 

@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -103,16 +104,20 @@ def create_app(
     return app
 
 
-def page(app: FastAPI, *, title: str, module: str, styles: Iterable[str] = ()) -> HTMLResponse:
+def page(
+    app: FastAPI, *, title: str, module: str, styles: Iterable[str] = (), theme: Literal["", "light", "dark"] = ""
+) -> HTMLResponse:
     """The HTML of one page: the shared style, its own styles, and the module that draws it.
 
-    ``module`` and ``styles`` are files of rooms, such as ``operator/main.js``.
+    ``module`` and ``styles`` are files of rooms, such as ``operator/main.js``. ``theme``: which one a visitor gets who
+    has chosen none; empty: that of his system.
     """
     assets: Assets = app.state.assets
+    preset = f' data-preset="{theme}"' if theme else ""
     links = "".join(f'<link rel="stylesheet" href="{assets.base}/{s}">\n' for s in ("web/shell.css", *styles))
     return HTMLResponse(
         f"""<!doctype html>
-<html lang="id">
+<html lang="id"{preset}>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
