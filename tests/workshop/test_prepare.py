@@ -173,12 +173,11 @@ def test_check_installs_only_the_programs_that_are_missing_and_stops_only_their_
     lines = machine.log.read_text().splitlines()
     assert lines[:2] == [
         "apt-get update -q",
-        "apt-get install -q -y --no-install-recommends mosquitto victoria-metrics",
+        "apt-get install -q -y --no-install-recommends mosquitto victoria-metrics postgresql",
     ]
-    stopped = [
-        word for line in lines[2:] for word in line.split() if word in ("mosquitto", "influxdb", "victoria-metrics")
-    ]
-    assert stopped == ["mosquitto", "victoria-metrics"]
+    services = ("mosquitto", "influxdb", "victoria-metrics", "postgresql")
+    stopped = [word for line in lines[2:] for word in line.split() if word in services]
+    assert stopped == ["mosquitto", "victoria-metrics", "postgresql"]
 
 
 def test_the_folder_cannot_be_written_to():
