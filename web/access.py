@@ -7,7 +7,7 @@ elsewhere (``web.accounts``).
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,12 +15,12 @@ from hmac import compare_digest
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
+import anyio
 from fastapi import Depends, Request
 from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -287,22 +287,12 @@ class Gate:
         Gives the application's routes; asked once, at the first request.
     identify
         Who a visitor is.
-    clock
-        Seconds, monotonic; for the repeated look at the visitors of open streams.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        routes: Callable[[], Iterable[BaseRoute]],
-        identify: Identify,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, routes: Callable[[], Iterable[BaseRoute]], identify: Identify) -> None:
         self.app = app
         self._routes = routes
         self._identify = identify
-        self._clock = clock
         self._table: list[tuple[Any, DeclaredRoute]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -325,7 +315,7 @@ class Gate:
                 await _refuse(refused, visitor, scope, headers)(scope, receive, send)
                 return
             scope[_VISITOR] = visitor
-            await self._watched(scope, receive, send, route.access, headers)
+            await self._watched(scope, receive, send, route.access)
             return
         await self.app(scope, receive, send)
 
@@ -340,30 +330,33 @@ class Gate:
                 allowed |= route.methods
         return None, allowed
 
-    async def _watched(
-        self, scope: Scope, receive: Receive, send: Send, access: tuple[Access, ...], headers: Headers
-    ) -> None:
+    async def _watched(self, scope: Scope, receive: Receive, send: Send, access: tuple[Access, ...]) -> None:
         """Run the application; an open stream ends when its visitor may not see it any longer."""
-        streams, ended, looked_at = False, False, self._clock()
+        looking: asyncio.Task[None] | None = None
 
-        async def watch(message: Message) -> None:
-            nonlocal streams, ended, looked_at
-            if message["type"] == "http.response.start":
-                streams = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
-            elif streams and self._clock() - looked_at >= RECHECK_S:
-                looked_at = self._clock()
+        async def look() -> None:
+            while True:
+                await asyncio.sleep(RECHECK_S)
                 visitor = await run_in_threadpool(self._identify, scope)
                 if refusal(visitor, access) is not None:
-                    ended = True
-                    raise ClientDisconnect("the visitor's access has ended")
+                    running.cancel()
+                    return
+
+        async def watch(message: Message) -> None:
+            nonlocal looking
+            if message["type"] == "http.response.start":
+                kind = Headers(raw=message["headers"]).get("content-type", "")
+                if kind.startswith("text/event-stream"):
+                    looking = asyncio.create_task(look())
             await send(message)
 
-        try:
-            await self.app(scope, receive, watch)
-        except ClientDisconnect:
-            if not ended:
-                raise
-        if ended:
+        with anyio.CancelScope() as running:
+            try:
+                await self.app(scope, receive, watch)
+            finally:
+                if looking is not None:
+                    looking.cancel()
+        if running.cancelled_caught:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -259,7 +259,7 @@ class Accounts:
             if values.get("disabled_at") is not None:
                 connection.execute(delete(SessionRow).where(SessionRow.account == row.id))
             detail = ", ".join(
-                f"disabled: {value is not None}" if key == "disabled_at" else f"{key}: {value}"
+                ("enabled" if value is None else "disabled") if key == "disabled_at" else f"{key}: {value}"
                 for key, value in sorted(values.items())
             )
             _note(connection, now, Event.CHANGED, login, by, "", detail)
