@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from devices import content
+from devices.audited import AuditedEdit
 from devices.checks import (
     check_calibration,
     check_datastream_entry,
@@ -23,7 +24,6 @@ from devices.checks import (
     check_site_entry,
     normal_device,
 )
-from devices.database import insert_rows, update_rows
 from devices.entities import (
     CalibrationEntry,
     DatastreamEntry,
@@ -36,24 +36,18 @@ from devices.entities import (
 )
 from devices.errors import InvalidEntryError
 from devices.model import (
-    AuditRow,
     CalibrationRow,
     CityRow,
     DatastreamRow,
     DeviceRow,
-    DeviceSearchRow,
     DistrictRow,
     FeedRow,
     InstallationRow,
     LimitsRow,
-    RegistryRow,
     SiteRow,
-    Table,
     ThresholdRow,
 )
 from telemetry.directory import Ladder, Limits
-
-Entry = TypeVar("Entry", SiteEntry, DeviceEntry, DatastreamEntry, District)
 
 
 class Place(NamedTuple):
@@ -73,35 +67,19 @@ class Feed(NamedTuple):
     start_ns: int | None
 
 
-class Edit:
-    """Changes of one transaction. ``finish`` writes the audit trail and raises the version, if anything changed.
+class Edit(AuditedEdit):
+    """Changes of one transaction, to be ended with ``finish``; see ``devices.audited.AuditedEdit``."""
 
-    Parameters
-    ----------
-    connection : Connection
-        Inside a writing transaction.
-    at : int
-        Now, written beside every change. [ns since 1970 UTC]
-    by : str
-        Who does it.
-    """
-
-    def __init__(self, connection: Connection, *, at: int, by: str) -> None:
-        if not by.strip():
-            raise InvalidEntryError("a change of the registry needs the name of who makes it")
-        self.connection = connection
-        self.at = at
-        self.by = by
-        self.version = content.stored_version(connection)
-        self.changed = False
-        self._audit: list[dict[str, Any]] = []
-        self._search: set[int] = set()
-        self._fed: set[int] = set()
+    def check(self) -> None:
+        """What only the whole can tell."""
+        if self.fed:
+            self._check_feeds()
 
     # --- entries ------------------------------------------------------------------------------------------------
 
     def put_city(self, city: str, utc_offset_h: float) -> None:
         """Name the city at the first time, and set its time zone."""
+        self.has_city = True
         old = content.load_city(self.connection)
         if old == (city, utc_offset_h):
             return
@@ -127,9 +105,9 @@ class Edit:
         old = {row.code: District(*row) for row in rows}
         added = [msgspec.structs.asdict(e) for e in given.values() if e.code not in old]
         changed = [msgspec.structs.asdict(e) for e in given.values() if e.code in old and e != old[e.code]]
-        self._insert(DistrictRow, added)
-        self._update(DistrictRow, "code", changed)
-        self._record_all("district", given, old)
+        self.insert(DistrictRow, added)
+        self.update(DistrictRow, "code", changed)
+        self.record_all("district", given, old)
 
     def put_sites(self, entries: Iterable[SiteEntry]) -> None:
         """Add or change sites."""
@@ -137,17 +115,15 @@ class Edit:
         for entry in given.values():
             check_site_entry(entry)
         old = content.sites_by_id(self.connection, given)
-        next_index = self._next(SiteRow.dense_index)
+        next_index = self.next_index(SiteRow.dense_index)
         added = [e for e in given.values() if e.id not in old]
-        self._insert(
-            SiteRow, [msgspec.structs.asdict(e) | {"dense_index": next_index + i} for i, e in enumerate(added)]
-        )
+        self.insert(SiteRow, [msgspec.structs.asdict(e) | {"dense_index": next_index + i} for i, e in enumerate(added)])
         changed = [e for e in given.values() if e.id in old and e != old[e.id][1]]
-        self._update(SiteRow, "id", [msgspec.structs.asdict(e) for e in changed])
+        self.update(SiteRow, "id", [msgspec.structs.asdict(e) for e in changed])
         renamed = [old[e.id][0] for e in changed if e.name != old[e.id][1].name]
         query = select(InstallationRow.device).where(InstallationRow.removed_at.is_(None))
-        self._search.update(r.device for r in content.rows_in(self.connection, query, InstallationRow.site, renamed))
-        self._record_all("site", given, {name: entry for name, (_, entry) in old.items()})
+        self.searched.update(r.device for r in content.rows_in(self.connection, query, InstallationRow.site, renamed))
+        self.record_all("site", given, {name: entry for name, (_, entry) in old.items()})
 
     def put_devices(self, entries: Iterable[DeviceEntry]) -> None:
         """Add or change devices. One that is retired is taken down now, if it is still installed."""
@@ -155,15 +131,15 @@ class Edit:
         for entry in given.values():
             check_device_entry(entry)
         old = content.devices_by_id(self.connection, given)
-        next_index = self._next(DeviceRow.dense_index)
+        next_index = self.next_index(DeviceRow.dense_index)
         added = [e for e in given.values() if e.id not in old]
-        self._insert(DeviceRow, [_device_values(e) | {"dense_index": next_index + i} for i, e in enumerate(added)])
-        self._search.update(range(next_index, next_index + len(added)))
+        self.insert(DeviceRow, [_device_values(e) | {"dense_index": next_index + i} for i, e in enumerate(added)])
+        self.searched.update(range(next_index, next_index + len(added)))
         changed = [e for e in given.values() if e.id in old and e != old[e.id][1]]
-        self._update(DeviceRow, "id", [_device_values(e) for e in changed])
-        self._search.update(old[e.id][0] for e in changed)
+        self.update(DeviceRow, "id", [_device_values(e) for e in changed])
+        self.searched.update(old[e.id][0] for e in changed)
         self._check_labels([*added, *changed])
-        self._record_all("device", given, {name: entry for name, (_, entry) in old.items()})
+        self.record_all("device", given, {name: entry for name, (_, entry) in old.items()})
         self.take_down([e.id for e in changed if e.state == DeviceState.RETIRED], self.at, state=DeviceState.RETIRED)
 
     def _check_labels(self, entries: Sequence[DeviceEntry]) -> None:
@@ -244,7 +220,7 @@ class Edit:
                     f"datastream {entry.id!r} names site {entry.site!r}, which is not in the registry"
                 )
         index_of = {name: stream.index for name, stream in old.items()}
-        next_index = self._next(DatastreamRow.dense_index)
+        next_index = self.next_index(DatastreamRow.dense_index)
         added = [e for e in entries if e.id not in old]
         for i, entry in enumerate(added):
             index_of[entry.id] = next_index + i
@@ -252,17 +228,17 @@ class Edit:
         def values(e: DatastreamEntry) -> dict[str, Any]:
             return {"id": e.id, "site": sites[e.site][0], "property": e.property, "label": e.label}
 
-        self._insert(
+        self.insert(
             DatastreamRow,
             [values(e) | {"dense_index": index_of[e.id], "device": fed_by[e.id]} for e in added],
         )
         changed = [e for e in entries if e.id in old and e != old[e.id].entry]
-        self._update(DatastreamRow, "id", [values(e) for e in changed])
-        self._fed.update(old[e.id].device for e in changed if e.property != old[e.id].entry.property)
+        self.update(DatastreamRow, "id", [values(e) for e in changed])
+        self.fed.update(old[e.id].device for e in changed if e.property != old[e.id].entry.property)
         before = {name: stream.entry for name, stream in old.items()}
         self._write_limits(entries, before, index_of)
         self._write_ladders(entries, before, index_of, reason)
-        self._record_all("datastream", {e.id: e for e in entries}, before)
+        self.record_all("datastream", {e.id: e for e in entries}, before)
         return index_of
 
     def _write_limits(
@@ -274,7 +250,7 @@ class Edit:
         stale = [{"which": index_of[e.id]} for e in changed if had[e.id] != none]
         if stale:
             self.connection.execute(delete(LimitsRow).where(LimitsRow.datastream == bindparam("which")), stale)
-        self._insert(
+        self.insert(
             LimitsRow,
             [msgspec.structs.asdict(e.limits) | {"datastream": index_of[e.id]} for e in changed if e.limits != none],
         )
@@ -298,7 +274,7 @@ class Edit:
                 [index_of[e.id] for e in changed if e.id in old],
             )
         }
-        self._insert(
+        self.insert(
             ThresholdRow,
             [
                 {
@@ -382,11 +358,11 @@ class Edit:
         leaving = {p.device for p in moved}
         new = [p for p in places if p.device in leaving or devices[p.device][0] not in now_at]
         self._check_not_before([(devices[p.device][0], p.device, p.start_ns) for p in new])
-        self._insert(
+        self.insert(
             InstallationRow,
             [{"device": devices[p.device][0], "site": sites[p.site][0], "installed_at": p.start_ns} for p in new],
         )
-        self._search.update(devices[p.device][0] for p in new)
+        self.searched.update(devices[p.device][0] for p in new)
         for p in new:
             self.record("installed", "installation", p.device, None, InstallationEntry(p.device, p.site, p.start_ns))
         self._connect(places, {name: index for name, (index, _) in devices.items()})
@@ -414,7 +390,7 @@ class Edit:
         for stream in streams.values():
             at_site.setdefault((stream.entry.site, stream.entry.property), []).append(stream)
         taken = self._taken_ids(places)
-        next_index = self._next(DatastreamRow.dense_index)
+        next_index = self.next_index(DatastreamRow.dense_index)
         new: list[DatastreamEntry] = []
         first: dict[str, int] = {}
         feeds: list[Feed] = []
@@ -491,7 +467,7 @@ class Edit:
 
     def _set_states(self, wanted: Sequence[tuple[DeviceEntry, DeviceState]]) -> None:
         changed = [(old, msgspec.structs.replace(old, state=state)) for old, state in wanted]
-        self._update(DeviceRow, "id", [_device_values(new) for _, new in changed])
+        self.update(DeviceRow, "id", [_device_values(new) for _, new in changed])
         for old, new in changed:
             self.record("changed", "device", new.id, old, new)
 
@@ -521,7 +497,7 @@ class Edit:
         query = select(FeedRow.datastream, FeedRow.device).where(FeedRow.end_at.is_(None))
         rows = content.rows_in(self.connection, query, FeedRow.device, end)
         self.end_feeds([(row.datastream, end[row.device]) for row in rows])
-        self._search.update(end)
+        self.searched.update(end)
 
     # --- feeds --------------------------------------------------------------------------------------------------
 
@@ -561,7 +537,7 @@ class Edit:
         """Let devices feed datastreams that nobody feeds now."""
         if not feeds:
             return
-        self._insert(FeedRow, [{"device": f.device, "datastream": f.datastream, "start_at": f.start_ns} for f in feeds])
+        self.insert(FeedRow, [{"device": f.device, "datastream": f.datastream, "start_at": f.start_ns} for f in feeds])
         rows = content.rows_in(
             self.connection,
             select(DatastreamRow.dense_index, DatastreamRow.id, DatastreamRow.device),
@@ -570,8 +546,8 @@ class Edit:
         )
         known = {row.dense_index: row for row in rows}
         changed = [f for f in feeds if known[f.datastream].device != f.device]
-        self._update(DatastreamRow, "dense_index", [{"dense_index": f.datastream, "device": f.device} for f in changed])
-        self._fed.update(f.device for f in feeds)
+        self.update(DatastreamRow, "dense_index", [{"dense_index": f.datastream, "device": f.device} for f in changed])
+        self.fed.update(f.device for f in feeds)
         names = content.devices_by_index(self.connection, {f.device for f in feeds})
         for f in feeds:
             after = {"device": names[f.device].id, "start_ns": f.start_ns}
@@ -591,7 +567,7 @@ class Edit:
         query = query.join(DatastreamRow, DatastreamRow.dense_index == FeedRow.datastream).join(
             DeviceRow, DeviceRow.dense_index == FeedRow.device
         )
-        rows = content.rows_in(self.connection, query, FeedRow.device, self._fed)
+        rows = content.rows_in(self.connection, query, FeedRow.device, self.fed)
         for row, other in _overlaps(rows, lambda r: (r[0], r[4])):
             raise InvalidEntryError(
                 f"device {row[6]!r} feeds {row[4]} twice (datastream {other[5]!r}, and {row[5]!r} at the same time)"
@@ -601,74 +577,6 @@ class Edit:
             raise InvalidEntryError(
                 f"datastream {row[5]!r} cannot be fed by device {row[6]!r} and by {other[6]!r} at the same time"
             )
-
-    # --- audit, search and version ------------------------------------------------------------------------------
-
-    def record(self, action: str, kind: str, subject: str, before: object, after: object) -> None:
-        """Note a change of the Directory for the audit trail."""
-        self.changed = True
-        self.note(action, kind, subject, before, after)
-
-    def note(self, action: str, kind: str, subject: str, before: object, after: object) -> None:
-        """Note a change that the pipeline need not know of."""
-        self._audit.append(
-            {
-                "at": self.at,
-                "changed_by": self.by,
-                "action": action,
-                "kind": kind,
-                "subject": subject,
-                "before_json": "" if before is None else msgspec.json.encode(before).decode(),
-                "after_json": "" if after is None else msgspec.json.encode(after).decode(),
-            }
-        )
-
-    def _record_all(self, kind: str, new: dict[str, Entry], old: dict[str, Entry]) -> None:
-        for name, entry in new.items():
-            before = old.get(name)
-            if before != entry:
-                self.record("added" if before is None else "changed", kind, name, before, entry)
-
-    def finish(self) -> int:
-        """Check what only the whole can tell, write audit trail and search words; returns the version."""
-        if self._fed:
-            self._check_feeds()
-        self._insert(AuditRow, self._audit)
-        if self._search:
-            self._write_search()
-        if self.changed:
-            self.version += 1
-            self.connection.execute(update(RegistryRow).values(version=self.version))
-        return self.version
-
-    def _write_search(self) -> None:
-        devices = content.devices_by_index(self.connection, self._search)
-        where = content.site_of_device(self.connection, self._search)
-        sites = content.sites_by_index(self.connection, {site for site, _ in where.values()})
-        known = {
-            row.device
-            for row in content.rows_in(
-                self.connection, select(DeviceSearchRow.device), DeviceSearchRow.device, self._search
-            )
-        }
-        rows = []
-        for index, entry in devices.items():
-            words = [entry.id, entry.serial, entry.eui]
-            if index in where:
-                site = sites[where[index][0]]
-                words += [site.id, site.name]
-            rows.append({"device": index, "words": " ".join(w for w in words if w).casefold()})
-        self._insert(DeviceSearchRow, [r for r in rows if r["device"] not in known])
-        self._update(DeviceSearchRow, "device", [r for r in rows if r["device"] in known])
-
-    def _next(self, column: Any) -> int:
-        return int(self.connection.execute(select(func.coalesce(func.max(column), -1))).scalar_one()) + 1
-
-    def _insert(self, table: type[Table], rows: list[dict[str, Any]]) -> None:
-        insert_rows(self.connection, table.__tablename__, rows)
-
-    def _update(self, table: type[Table], key: str, rows: list[dict[str, Any]]) -> None:
-        update_rows(self.connection, table.__tablename__, key, rows)
 
 
 def _device_values(entry: DeviceEntry) -> dict[str, Any]:

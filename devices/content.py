@@ -258,6 +258,18 @@ def sites_by_index(connection: Connection, indexes: Iterable[int]) -> dict[int, 
     return {row[0]: SiteEntry(*row[1:]) for row in rows}
 
 
+def all_sites(connection: Connection) -> Iterator[tuple[int, SiteEntry]]:
+    """Index and entry of every site, in order of index."""
+    for index, *values in _rows(connection, select(SiteRow.dense_index, *_SITE).order_by(SiteRow.dense_index)):
+        yield index, SiteEntry(*values)
+
+
+def all_devices(connection: Connection) -> Iterator[tuple[int, DeviceEntry]]:
+    """Index and entry of every device, in order of index."""
+    for index, *values in _rows(connection, select(DeviceRow.dense_index, *_DEVICE).order_by(DeviceRow.dense_index)):
+        yield index, _device(values)
+
+
 def devices_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[int, DeviceEntry]]:
     """Index and entry of each device that there is."""
     rows = rows_in(connection, select(DeviceRow.dense_index, *_DEVICE), DeviceRow.id, ids)

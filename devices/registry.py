@@ -464,6 +464,12 @@ class Registry:
     # --- transactions -------------------------------------------------------------------------------------------
 
     @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Several queries that see one state; see ``devices.content``."""
+        with self._database.reading() as connection:
+            yield connection
+
+    @contextmanager
     def edit(self, by: str) -> Iterator[Edit]:
         """Several changes in one transaction; the caller ends with ``edit.finish()``. An error undoes all of them."""
         with self._database.writing() as connection:
