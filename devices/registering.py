@@ -20,8 +20,9 @@ from devices.entities import (
 )
 from devices.errors import DevicesError, InvalidEntryError
 from devices.fleet import Fleet
-from devices.models import DeviceModel
+from devices.models import DeviceModel, ModelProperty, Mounting
 from devices.orders import RegisterOrder, device_id, time_ns
+from telemetry.directory import Limits
 from telemetry.observations import NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,17 @@ def _datastreams(order: RegisterOrder, model: DeviceModel | None) -> list[NewDat
         return [d.entry() for d in order.datastreams]
     if model is None:
         return None
-    return [NewDatastream(p.property, p.limits_at(order.height or 0.0)) for p in model.properties]
+    return [NewDatastream(p.property, _limits(p, order.height or 0.0)) for p in model.properties]
+
+
+def _limits(p: ModelProperty, height: float) -> Limits:
+    """The model's limits; what the sensor can't report at all has failed."""
+    limits = p.limits_at(height)
+    if p.mounting != Mounting.DIRECT:
+        return limits
+    low = p.low if limits.fail_min is None else limits.fail_min
+    high = p.high if limits.fail_max is None else limits.fail_max
+    return msgspec.structs.replace(limits, fail_min=low, fail_max=high)
 
 
 def _login(fleet: Fleet, name: str, order: RegisterOrder, problems: list[str]) -> Credentials | None:

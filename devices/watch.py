@@ -85,7 +85,10 @@ class Trouble(msgspec.Struct, frozen=True):
     """"silent" or "faulty"."""
     since: int
     """[ns since 1970 UTC]"""
-    text: str = ""
+    values: dict[str, float] = {}
+    """Of a faulty one: property → the value that can't be right. [unit of the property]"""
+    heard: bool = True
+    """False: it has never sent; ``since`` then is when it was installed, or when the pipeline began to look."""
 
 
 class DeviceWatch(Protocol):
@@ -200,12 +203,10 @@ def judge(
     begin = now - round(silence_after_s * NS_PER_S) if since is None else since
     readings = tuple(r for r in watch.latest(device) if r.received_at >= begin)
     heard = max((r.received_at for r in readings), default=None)
-    letters = [
-        x
-        for x in watch.letters(device)
-        # What came before the newest good message is mended; the message itself may hold both.
-        if x.received_at >= begin and (heard is None or x.received_at >= heard - NS_PER_S)
-    ]
+    letters = [x for x in watch.letters(device) if x.received_at >= begin]
+    # What came before the newest message is mended; one message may hold good and bad readings.
+    newest = max([x.received_at for x in letters] + ([] if heard is None else [heard]), default=0)
+    letters = [x for x in letters if x.received_at >= newest - NS_PER_S]
     findings = [*_of_letters(letters, watch.knows(device), utc_offset_h)]
     for reading in readings:
         findings += _of_reading(reading, utc_offset_h)

@@ -50,6 +50,7 @@ def worklist(
                     "overdue": False,
                     "age_s": max(0.0, (now - trouble.since) / NS_PER_S),
                     "found": True,
+                    "heard": trouble.heard,
                 }
             )
     if kind is not None:
@@ -132,6 +133,7 @@ def _job_dict(job: Job, now: int) -> dict[str, Any]:
         "overdue": job.due_at is not None and job.due_at < now,
         "age_s": max(0.0, (now - job.opened_at) / NS_PER_S),
         "found": False,
+        "heard": True,
     }
 
 

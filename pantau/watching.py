@@ -135,6 +135,7 @@ class FleetWatch:
         self._silent = silent
         self._silent_at, self._silent_devices = -SILENT_S, list[str]()
         self.logins = Logins(now)
+        self._begun = now()
         self._directory = Directory(0, "", 0.0, (), (), ())
         self._device_index: dict[str, int] = {}
         self._observed_at = np.zeros(0, dtype=np.int64)
@@ -237,10 +238,10 @@ class FleetWatch:
 
     def troubles(self) -> tuple[Trouble, ...]:
         """Devices that are silent (by the core's judgement) or whose newest values can't be right."""
-        silent, now = self._silent_lately(), self._now()
+        silent = self._silent_lately()
         with self._lock:
             directory = self._directory
-            found = [Trouble(d, "silent", self._heard_at(d) or now) for d in silent if d in self._device_index]
+            found = [self._silence(d) for d in silent if d in self._device_index]
             failing = np.flatnonzero(self._failing_since > 0)
             of_device: dict[int, list[int]] = {}
             for i in failing.tolist():
@@ -265,14 +266,12 @@ class FleetWatch:
             self._silent_at, self._silent_devices = at, list(self._silent())
         return self._silent_devices
 
-    def _heard_at(self, device: str) -> int | None:
+    def _silence(self, device: str) -> Trouble:
         directory, index = self._directory, self._device_index[device]
         streams = [i for i in directory.index_of[device].values() if directory.device_of[i] == index]
-        newest = int(self._received_at[streams].max()) if streams else 0
-        if newest:
-            return newest
-        since = int(directory.expected_since[index])
-        return since if since > 0 else None
+        heard = max((int(self._received_at[i]) for i in streams), default=0)
+        since = heard or max(int(directory.expected_since[index]), self._begun)
+        return Trouble(device, "silent", since, heard=heard > 0)
 
 
 def _value(name: str, value: np.float64 | float) -> str:

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../web/vendor/htm/preact.js";
 import { number, t } from "../web/language.js";
-import { aboutProperty, fleet, model } from "./fleet.js";
+import { aboutProperty, fleet, modelName } from "./fleet.js";
 import { Copy, Icon, Sheet } from "./parts.js";
 import { Refused, api, net } from "./server.js";
 import { labelOf, momentText, positionText, spanText, valueText, watchText } from "./text.js";
@@ -141,7 +141,7 @@ export function LivePanel({ id, since }) {
   const problems = live?.findings.filter((f) => f.weight === "problem") ?? [];
   const hints = live?.findings.filter((f) => f.weight !== "problem") ?? [];
   const state = !live ? "waiting" : problems.length ? "trouble" : live.state;
-  const readings = (live?.readings ?? []).filter((r) => r.fresh);
+  const readings = live?.readings ?? [];
   const main = readings.filter((r) => !r.of_device);
   const health = readings.filter((r) => r.of_device);
   const age = readings.length ? Math.min(...readings.map((r) => r.age_s)) : null;
@@ -226,7 +226,7 @@ function Details({ details }) {
   const rows = [
     ["serial", device.serial],
     ["eui", device.eui],
-    ["model", model(device.model)?.name ?? device.model],
+    ["model", modelName(device.model)],
     ["firmware", device.firmware],
     ["site", site && html`${site.name}<br /><small>${positionText(site)}</small>`],
     ["since", since && momentText(since, offset)],

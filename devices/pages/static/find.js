@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "../web/vendor/htm/preact.js";
 import { t } from "../web/language.js";
-import { loadSites, model, sitesNearby } from "./fleet.js";
+import { loadSites, modelName, sitesNearby } from "./fleet.js";
 import { Icon } from "./parts.js";
 import { here } from "./place.js";
 import { Refused, api } from "./server.js";
@@ -42,7 +42,7 @@ export function Find({ go }) {
       ${!found && near.length > 0 && html`<h2 class="list-title">${t("devices.find.near")}</h2>`}
       <ul class="device-list">
         ${list.map((d) => html`<li key=${d.id}><button class="row-button" onClick=${() => go(`device/${encodeURIComponent(d.id)}`)}>
-          <span class="choice-text"><b>${d.id}</b><small>${[d.site?.name, model(d.model)?.name ?? d.model].filter(Boolean).join(" · ")}</small>
+          <span class="choice-text"><b>${d.id}</b><small>${[d.site?.name, modelName(d.model)].filter(Boolean).join(" · ")}</small>
             ${d.silent_s !== null && d.silent_s !== undefined && html`<small class="silent"><${Icon} name="silent" size="16" /> ${t("devices.silent", { span: spanText(d.silent_s) })}</small>`}
             ${d.state && d.state !== "active" && html`<small>${t(`devices.state.${d.state}`)}</small>`}</span>
           <span class="choice-note">${distanceText(d.far_m)}</span><${Icon} name="on" />

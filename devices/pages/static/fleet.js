@@ -1,5 +1,6 @@
 // What the page knows of the city: its models, its sites near here, its base map; kept for when there is no network.
 
+import { currentLanguage, t } from "../web/language.js";
 import { changed, known, remember, remembered } from "./server.js";
 import { here } from "./place.js";
 import { metresBetween } from "./text.js";
@@ -36,6 +37,21 @@ export function sitesNearby() {
 }
 
 export const model = (id) => fleet.about?.models.find((m) => m.id === id);
+
+/** What a model is called: generic ones in the page's language. */
+export function modelName(id) {
+  const key = `devices.model.${id}`;
+  const text = t(key);
+  return text === key ? (model(id)?.name ?? id) : text;
+}
+
+/** Models as a technician looks for them: the generic ones first, floods before all. */
+export function modelsInOrder() {
+  const kinds = ["river", "rain", "weather", "traffic", "air", "noise", "light"];
+  const rank = (m) => (m.vendor ? 100 : 0) + (kinds.indexOf(m.kind) + 1 || 50);
+  return [...(fleet.about?.models ?? [])].sort((a, b) => rank(a) - rank(b) || modelName(a.id).localeCompare(modelName(b.id), currentLanguage()));
+}
+
 export const aboutProperty = (name) => fleet.about?.properties[name];
 
 export const lastModels = () => remembered("models") ?? [];

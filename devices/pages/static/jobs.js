@@ -76,7 +76,9 @@ function JobRow({ job, go, onClose }) {
   const overdue = job.due_at && job.overdue;
   const what =
     job.kind === "silent"
-      ? t("devices.silent", { span: spanText(job.age_s) })
+      ? job.heard
+        ? t("devices.silent", { span: spanText(job.age_s) })
+        : t("devices.silent.never")
       : job.kind === "faulty"
         ? t("devices.jobs.faulty.since", { span: spanText(job.age_s) })
         : t(overdue ? "devices.jobs.overdue" : "devices.jobs.by", { day: job.due_at ? momentText(job.due_at, offset) : "–" });

@@ -34,7 +34,7 @@ function makeMap(node, { base, sites, fixed }) {
     maxZoom: 20,
     preferCanvas: true,
   });
-  L.control.scale({ imperial: false, maxWidth: 110 }).addTo(map);
+  L.control.scale({ imperial: false, maxWidth: 110, position: fixed ? "bottomleft" : "topleft" }).addTo(map);
   if (base?.features?.length) {
     L.geoJSON(base, {
       interactive: false,
@@ -58,6 +58,19 @@ function makeMap(node, { base, sites, fixed }) {
       .bindTooltip(site.name, { permanent: true, direction: "right", offset: [8, 0], className: "site-name" });
   }
   return map;
+}
+
+/** Lines every hundred metres, so that one sees the map move where there is nothing else to see. */
+function grid(map, around) {
+  const reach = 20;
+  const up = 100 / 111195;
+  const across = up / Math.max(Math.cos((around.latitude * Math.PI) / 180), 0.01);
+  const { latitude: lat, longitude: lng } = around;
+  const style = { color: colour("line"), weight: 1, interactive: false };
+  for (let i = -reach; i <= reach; i += 1) {
+    L.polyline([[lat + i * up, lng - reach * across], [lat + i * up, lng + reach * across]], style).addTo(map);
+    L.polyline([[lat - reach * up, lng + i * across], [lat + reach * up, lng + i * across]], style).addTo(map);
+  }
 }
 
 function meOn(map, me) {
@@ -102,6 +115,7 @@ export function PinMap({ start, me, sites, base, onDone, onClose }) {
       });
     });
     map.current.setView([start.latitude, start.longitude], start.zoom ?? 17);
+    grid(map.current, start);
     return () => map.current.remove();
   }, []);
   const use = () => {

@@ -2,13 +2,13 @@
 
 import { html, useEffect, useRef, useState } from "../web/vendor/htm/preact.js";
 import { number, t } from "../web/language.js";
-import { fleet, lastModels, loadSites, model, sitesNearby, usedModel } from "./fleet.js";
+import { fleet, lastModels, loadSites, model, modelName, modelsInOrder, sitesNearby, usedModel } from "./fleet.js";
 import { PinMap, SmallMap } from "./map.js";
 import { Choice, Icon } from "./parts.js";
 import { findMe, here } from "./place.js";
 import { Scanner, canScan } from "./scan.js";
 import { Refused, api, remember, remembered, sendOrKeep } from "./server.js";
-import { distanceText, metresBetween, positionText, spanText } from "./text.js";
+import { distanceText, positionText, spanText } from "./text.js";
 
 const DRAFT = "draft";
 const NEAR_M = 50;
@@ -17,6 +17,7 @@ const SHOWN = 4;
 const freshDraft = () => ({
   serial: "",
   model: "",
+  height: "", // of a sensor that looks down, above the gauge's zero, in m
   where: "", // "site", "new" or "swap"; "" means: what lies nearest decides
   site: "",
   newName: "",
@@ -94,10 +95,13 @@ export function Register({ go, prefill }) {
   const olds = devicesNearby(nearby);
   const modelId = draft.model || (where === "swap" ? (olds.find((d) => d.id === old)?.model ?? "") : "");
   const modelKnown = Boolean(model(modelId));
+  const height = Number(draft.height.trim().replace(",", "."));
+  const needsHeight = Boolean(model(modelId)?.needs_height);
 
   const lacking = () => {
     if (!draft.serial.trim()) return "serial";
     if (!modelKnown) return "model";
+    if (needsHeight && (!draft.height.trim() || !Number.isFinite(height))) return "height";
     if (where === "site" && !site) return "place";
     if (where === "new" && !pin) return "place";
     if (where === "swap" && !old) return "place";
@@ -108,12 +112,13 @@ export function Register({ go, prefill }) {
     const lack = lacking();
     if (lack) {
       setMissing(lack);
-      parts[lack].current?.scrollIntoView({ block: "center", behavior: "smooth" });
+      parts[lack === "height" ? "model" : lack].current?.scrollIntoView({ block: "center", behavior: "smooth" });
       if (lack === "serial") serialInput.current?.focus({ preventScroll: true });
       return;
     }
     const id = deviceId(draft.serial);
     const body = { id, serial: draft.serial.trim(), model: modelId, credentials: true };
+    if (needsHeight) body.height = height;
     let name = "";
     if (where === "site") {
       body.site = site;
@@ -129,7 +134,7 @@ export function Register({ go, prefill }) {
     try {
       // Credentials are shown once, so they are made when somebody looks: not when it is sent later by itself.
       const kept = { ...body, credentials: false, at: new Date().toISOString() };
-      const answer = await sendOrKeep("register", "/api/devices", body, { id, name, model: model(modelId)?.name ?? modelId }, kept);
+      const answer = await sendOrKeep("register", "/api/devices", body, { id, name, model: modelName(modelId) }, kept);
       usedModel(modelId);
       remember(DRAFT, null);
       setDraft(freshDraft());
@@ -159,7 +164,7 @@ export function Register({ go, prefill }) {
         </p>`}
       </section>
 
-      <${ModelCard} card=${parts.model} missing=${missing === "model"} chosen=${modelId} all=${allModels} onAll=${() => setAllModels(true)} onChoose=${(id) => { put({ model: id }); setAllModels(false); }} />
+      <${ModelCard} card=${parts.model} missing=${missing === "model" || missing === "height"} height=${draft.height} onHeight=${(h) => put({ height: h })} chosen=${modelId} all=${allModels} onAll=${() => setAllModels(true)} onChoose=${(id) => { put({ model: id }); setAllModels(false); }} />
 
       <section class=${`card ${missing === "place" ? "missing" : ""}`} ref=${parts.place}>
         <h2>${t("devices.place")}</h2>
@@ -219,11 +224,12 @@ export function Register({ go, prefill }) {
   `;
 }
 
-function ModelCard({ card, missing, chosen, all, onAll, onChoose }) {
-  const models = fleet.about?.models ?? [];
-  const recent = lastModels().filter((id) => models.some((m) => m.id === id));
-  const first = [...new Set([...(chosen ? [chosen] : []), ...recent, ...models.map((m) => m.id)])];
-  const shown = all ? models.map((m) => m.id) : first.slice(0, Math.max(SHOWN, chosen ? 1 : 0));
+function ModelCard({ card, missing, chosen, all, height, onHeight, onAll, onChoose }) {
+  const models = modelsInOrder();
+  const recent = lastModels().filter((id) => model(id));
+  // Once one is chosen the others make room: the place is next.
+  const some = model(chosen) ? [chosen] : [...new Set([...recent, ...models.map((m) => m.id)])].slice(0, SHOWN);
+  const shown = all ? models.map((m) => m.id) : some;
   return html`
     <section class=${`card ${missing ? "missing" : ""}`} ref=${card}>
       <h2 id="model-title">${t("devices.model")}</h2>
@@ -232,12 +238,16 @@ function ModelCard({ card, missing, chosen, all, onAll, onChoose }) {
           const m = model(id);
           if (!m) return null;
           return html`<${Choice} key=${id} name="model" value=${id} chosen=${chosen} onChoose=${onChoose}>
-            <b>${m.name}</b><small>${[m.vendor, m.properties.map((p) => m.labels?.[p] ?? labelFor(p)).slice(0, 4).join(", ")].filter(Boolean).join(" · ")}</small>
+            <b>${modelName(id)}</b><small>${[m.vendor, m.properties.map(labelFor).slice(0, 4).join(", ")].filter(Boolean).join(" · ")}</small>
           <//>`;
         })}
       </div>
+      ${model(chosen)?.needs_height &&
+      html`<label class="labelled height">${t("devices.height")}
+        <input class="big-field" inputmode="decimal" maxlength="12" placeholder=${t("devices.height.example")} value=${height} onInput=${(e) => onHeight(e.target.value)} />
+      </label>`}
       ${!models.length && html`<p class="note">${t("devices.model.none")}</p>`}
-      ${!all && models.length > shown.length && html`<button class="more" onClick=${onAll}>${t("devices.model.all", { n: models.length })}</button>`}
+      ${!all && models.length > shown.length && html`<button class="more" onClick=${onAll}>${t(model(chosen) ? "devices.model.other" : "devices.model.all", { n: models.length })}</button>`}
     </section>
   `;
 }
@@ -256,5 +266,3 @@ function Here() {
     ${here.state !== "insecure" && here.state !== "asking" && html` <button class="inline" onClick=${findMe}>${t("devices.here.again")}</button>`}
   </p>`;
 }
-
-export { metresBetween };

@@ -50,7 +50,7 @@ export function Waiting({ go, sent }) {
       </ol>
       ${items.some((i) => !i.error) && html`<button class="big" onClick=${flush}>${t("devices.waiting.now")}</button>`}
       <${Sent} sent=${sent} go=${go} />
-      <button class="big main next" onClick=${() => go("")}>${t("devices.next")}</button>
+      <button class=${`big next ${items.length || sent.length ? "" : "main"}`} onClick=${() => go("")}>${t("devices.next")}</button>
     </main>
   `;
 }
