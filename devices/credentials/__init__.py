@@ -120,7 +120,7 @@ class Issuer(Protocol):
         ...
 
     def prepare(self) -> list[str]:
-        """Bring the broker to the state that logins need, again and again. Returns what was changed, a sentence each."""
+        """Bring the broker to the state that logins need. Returns what was changed, a sentence each; empty: nothing."""
         ...
 
     def check(self) -> str | None:

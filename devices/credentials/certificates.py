@@ -245,12 +245,17 @@ class CertificateIssuer:
         self.kind = inner.kind
 
     def create(self, device: str, *, speaks_for: Sequence[str] = ()) -> Credentials:
-        """See ``Issuer.create``."""
-        return self._with_certificate(self._inner.create(device, speaks_for=speaks_for))
+        """See ``Issuer.create``. A certificate that the device had before is revoked."""
+        # The login first: it is the inner issuer that knows which names are other users'.
+        made = self._with_certificate(self._inner.create(device, speaks_for=speaks_for))
+        self._reread()
+        return made
 
     def create_many(self, devices: Iterable[str]) -> list[Credentials]:
         """See ``Issuer.create_many``."""
-        return [self._with_certificate(c) for c in self._inner.create_many(devices)]
+        made = [self._with_certificate(c) for c in self._inner.create_many(devices)]
+        self._reread()
+        return made
 
     def rotate(self, device: str) -> Credentials:
         """See ``Issuer.rotate``: password and certificate are new."""
@@ -263,8 +268,7 @@ class CertificateIssuer:
         # The rights first: without them a certificate is of no use.
         had = self._inner.revoke(device)
         had_certificate = self._authority.revoke(device)
-        if had or had_certificate:
-            self._reread()
+        self._reread()
         return had or had_certificate
 
     def known(self) -> set[str]:

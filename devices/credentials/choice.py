@@ -102,9 +102,8 @@ def open_issuer(
                 issuer = files({k: v.replace("{reason}", reason) for k, v in REASONS.items()})
     if settings.certificates:
         folder = Path(settings.certificates)
-        issuer = CertificateIssuer(
-            issuer, Authority(folder, f"Pantau devices of {city}"), reload if issuer.kind == "dynsec" else None
-        )
+        reread = issuer.reread if isinstance(issuer, FileIssuer) else reload
+        issuer = CertificateIssuer(issuer, Authority(folder, f"Pantau devices of {city}"), reread)
     return issuer
 
 

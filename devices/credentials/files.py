@@ -1,8 +1,10 @@
 """Logins through Mosquitto's password and ACL files, for a broker without the dynamic security plugin.
 
 The files are written whole, under a lock, and put in place by renaming; then the broker is told to read them again
-(SIGHUP), and the new login is tried at the broker, so that files which the broker does not follow are found at once.
-Lines of other users are left as they are. What Pantau writes into the ACL file stands behind a mark, at its end.
+(SIGHUP). With each change the user ``pantau-check``, who may do nothing, gets a new password; when the broker takes it,
+the change is in force, and until then the broker is told again: Mosquitto forgets a signal that comes while it still
+follows the one before. Lines of other users are left as they are. What Pantau writes into the ACL file stands behind a
+mark, at its end.
 
 On SIGHUP Mosquitto (checked with 2.0.11) disconnects whoever's user or password is gone. Each device has an ACL entry
 of its own and no pattern is used, so that a client that came in by a certificate loses its rights at the same moment.
@@ -15,6 +17,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -39,7 +42,10 @@ ITERATIONS = 101
 """Of PBKDF2; mosquitto_passwd 2.0's own number. The passwords are random, so more rounds would add nothing."""
 SALT_BYTES = 12
 MARK = "# Pantau writes below this line; changes there are lost."
+CHECK_USER = "pantau-check"
+"""Its password changes with each change of the files. It has no rights, and nobody keeps its password."""
 RELOAD_TIMEOUT_S = 30.0
+TELL_AGAIN_S = 1.0
 
 NOTES = {
     "en": (
@@ -87,7 +93,7 @@ class Reload:
             self._run()
         elif self.pid_file is not None:
             try:
-                os.kill(int(self.pid_file.read_text(encoding="ascii")), signal.SIGHUP)
+                _hang_up(int(self.pid_file.read_text(encoding="ascii")))
             except (OSError, ValueError) as error:
                 raise CredentialFilesError(
                     f"the broker can't be told to read its files again: {self.pid_file}: {error}"
@@ -108,6 +114,22 @@ class Reload:
         if done.returncode != 0:
             words = " ".join((done.stderr or done.stdout).split())
             raise CredentialFilesError(f"the reload command failed with code {done.returncode}: {text}: {words}")
+
+
+def _hang_up(pid: int) -> None:
+    """SIGHUP to Mosquitto, and to nothing that SIGHUP would end. Raises OSError or ValueError."""
+    process = Path(f"/proc/{pid}")
+    if process.exists():
+        # A file that a broker left behind may name any process by now.
+        if "mosquitto" not in (process / "comm").read_text(encoding="utf-8"):
+            raise ValueError(f"process {pid} is no mosquitto; is the broker stopped?")
+        # A broker that is just starting listens before it catches signals.
+        until = time.monotonic() + 5.0
+        while not int(re.findall(r"^SigCgt:\s*(\w+)", (process / "status").read_text(), re.M)[0], 16) & 1:
+            if time.monotonic() > until:
+                raise ValueError(f"process {pid} does not catch SIGHUP")
+            time.sleep(0.02)
+    os.kill(pid, signal.SIGHUP)
 
 
 class FileIssuer:
@@ -155,7 +177,7 @@ class FileIssuer:
         self._side = device_side
         self._pipeline = pipeline
         self._pipeline_topics = tuple(pipeline_topics)
-        self._reserved = set(reserved) | ({pipeline.username} if pipeline else set())
+        self._reserved = {CHECK_USER, *reserved} | ({pipeline.username} if pipeline else set())
         self._verify_s = verify_s
         self._notes = notes
         self._lock = threading.Lock()
@@ -177,13 +199,12 @@ class FileIssuer:
             others = acl.devices[device]
             made = self._credentials(device, others)
             passwords.put(device, made.password)
-        self._verify(made)
         return made
 
     def revoke(self, device: str) -> bool:
         """See ``Issuer.revoke``."""
         self._check(device)
-        # Told to read again even if nothing changes: an earlier attempt may have written the files and failed then.
+        # In force even if nothing changes now: an earlier attempt may have written the files and failed then.
         with self._changing(always=True) as (passwords, acl):
             had = acl.devices.pop(device, None) is not None
             if had:
@@ -263,7 +284,6 @@ class FileIssuer:
             for c in made:
                 passwords.put(c.device, c.password)
                 acl.devices[c.device] = c.speaks_for
-        self._verify(made[-1])
         return made
 
     def _check(self, device: str) -> None:
@@ -293,16 +313,28 @@ class FileIssuer:
         topics = (*self._pipeline_topics, "$SYS/broker/publish/messages/dropped", "$SYS/broker/log/#")
         return [f"user {self._pipeline.username}", *(f"topic read {t}" for t in topics)]
 
-    def _verify(self, made: Credentials) -> None:
-        """Until the broker lets the new login in: it reads the files a moment after it was told to."""
+    def reread(self) -> None:
+        """Make the broker read its files again, and wait until it has. Raises CredentialFilesError."""
+        with self._changing(always=True):
+            pass
+
+    def _put_in_force(self, check: Login) -> None:
+        """Tell the broker to read the files, until it takes the login that has just been written."""
         until = time.monotonic() + self._verify_s
-        while not accepts(self._broker, Login(made.username, made.password), made.client_id):
-            if time.monotonic() > until:
+        while True:
+            self._reload()
+            again = min(until, time.monotonic() + TELL_AGAIN_S)
+            while True:
+                if accepts(self._broker, check):
+                    return
+                if time.monotonic() >= again:
+                    break
+                time.sleep(0.1)
+            if time.monotonic() >= until:
                 raise CredentialFilesError(
-                    f"{self._passwords} is written, but broker {self._broker.address} still refuses {made.username!r} "
-                    f"after {self._verify_s:g} s: does it read this file, and was it told to read it again?"
+                    f"{self._passwords} is written, but broker {self._broker.address} does not follow it "
+                    f"within {self._verify_s:g} s: does it read this file, and is it told to read it again?"
                 )
-            time.sleep(0.1)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -327,21 +359,21 @@ class FileIssuer:
 
     @contextlib.contextmanager
     def _changing(self, *, always: bool = False) -> Iterator[tuple[_Passwords, _Acl]]:
-        """The files' content, written and reloaded at the end of the block if it changed, or always."""
+        """The files' content; what changed in the block is written and put in force at its end, ``always`` anyway."""
         with self._locked():
             passwords, acl = self._read()
             before = (passwords.text(), acl.text())
             yield passwords, acl
-            after = (passwords.text(), acl.text())
-            if after == before and self._passwords.exists() and self._acl.exists():
-                if always:
-                    self._reload()
+            there = self._passwords.exists() and self._acl.exists()
+            if there and not always and (passwords.text(), acl.text()) == before:
                 return
+            check = Login(CHECK_USER, new_password())
+            passwords.put(check.username, check.password)
             # A stop between the two leaves a user without rights, or rights without a user: harmless, and mended by
             # doing the same again.
-            _replace(self._passwords, after[0])
-            _replace(self._acl, after[1])
-            self._reload()
+            _replace(self._passwords, passwords.text())
+            _replace(self._acl, acl.text())
+            self._put_in_force(check)
 
 
 class _Passwords:

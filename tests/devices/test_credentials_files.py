@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,7 +104,7 @@ def test_files_that_the_broker_does_not_read_are_found_at_once(site: Secured, tm
     stranger = issuer(site, tmp_path, verify_s=0.5)
     (tmp_path / "passwords").touch()
     (tmp_path / "acl").touch()
-    with pytest.raises(CredentialFilesError, match=r"still refuses 'awlr-7' after 0.5 s: does it read this file"):
+    with pytest.raises(CredentialFilesError, match=r"does not follow it within 0.5 s: does it read this file"):
         stranger.create("awlr-7")
     (tmp_path / "passwords").write_text(password_line(PIPELINE.username, "another password") + "\n")
     (tmp_path / "acl").write_text("")
@@ -134,6 +136,52 @@ def test_a_reload_that_fails_is_said_and_can_be_made_good(site: Secured) -> None
         assert device.refused is None, "the broker has not read the files yet"
         assert site.issuer.revoke("awlr-8") is False
         assert device.left.wait(3.0), "the attempt that works cuts it off, although the files were written before"
+
+
+def test_a_stale_pid_file_ends_no_other_process(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        try:
+            (tmp_path / "pid").write_text(str(bystander.pid))
+            with pytest.raises(CredentialFilesError, match="is no mosquitto"):
+                Reload(pid_file=tmp_path / "pid")()
+            time.sleep(0.2)
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+
+
+def test_signals_that_come_thick_and_fast_are_not_lost(site: Secured) -> None:
+    """Mosquitto forgets a SIGHUP that comes while it follows another."""
+    stop = threading.Event()
+
+    def bother() -> None:
+        while not stop.is_set():
+            os.kill(site.mosquitto.pid, signal.SIGHUP)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=bother)
+    thread.start()
+    try:
+        for i in range(10):
+            made = site.issuer.create(f"fast-{i}")
+            with site.device(made) as device:
+                assert device.refused is None
+                site.issuer.revoke(f"fast-{i}")
+                assert device.left.wait(3.0)
+            with site.device(made) as device:
+                assert device.refused is not None
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_broker_that_is_just_starting_is_not_ended(site: Secured) -> None:
+    for _ in range(5):
+        site.mosquitto.restart()
+        Reload(pid_file=site.mosquitto.folder / "pid")()
+        time.sleep(0.1)
+        with site.pipeline() as pipeline:
+            assert pipeline.refused is None
 
 
 def test_a_reload_command_works_as_the_signal_does(site: Secured) -> None:
