@@ -89,6 +89,9 @@ class Feeder:
         self.live.transition(
             transition(
                 at_s=(order.at - T0) / S,
+                kind=order.kind,
+                subject=order.subject,
+                raised_s=(order.raised_at - T0) / S,
                 severity=alarm.severity,
                 state=AlarmState.ACKNOWLEDGED,
                 threshold=alarm.threshold,
@@ -214,6 +217,28 @@ def test_alarms_stand_in_order_of_urgency(opened: tuple[Page, Seen], feeder: Fee
     expect(page.locator(".jobs .job")).to_have_count(1)
     expect(page.locator(".jobs .job")).to_contain_text("diam")
     expect(page.locator(".count.jobs b")).to_have_text("1")
+
+
+def test_a_lost_broker_is_one_job_in_plain_words(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.live.set_directory(feeder.live.directory.with_brokers(("utama", "cadangan")))
+    feeder.live.transition(
+        transition(at_s=30, raised_s=30, severity=2, kind=AlarmKind.BROKER, subject=1, value=30, threshold=30)
+    )
+    job = page.locator(".jobs .job")
+    expect(job).to_have_count(1)
+    expect(job.locator(".site")).to_have_text("Broker cadangan")
+    expect(job).to_contain_text("alatnya tidak dapat didengar")
+    expect(job).to_contain_text("terputus")
+    expect(page.locator(".count.jobs b")).to_have_text("1")
+    expect(page.locator(".worst")).to_contain_text("Tidak ada alarm")
+    job.locator(".acknowledge").click()
+    expect(page.locator("dialog .ask-what")).to_contain_text("Broker cadangan")
+    page.locator("dialog [name=by]").fill("Siti")
+    page.keyboard.press("Enter")
+    expect(job).to_contain_text("diakui Siti")
+    page.get_by_role("button", name="English").click()
+    expect(job).to_contain_text("its devices can't be heard")
 
 
 def test_acknowledging(opened: tuple[Page, Seen], feeder: Feeder) -> None:
