@@ -19,10 +19,12 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from devices.credentials.errors import CredentialsError
 from devices.errors import DevicesError, RegistryEmptyError
 from devices.registry import Registry
 from ingest.settings import BrokerSettings
 from pantau.demo import check_writable
+from pantau.logins import issuer_of
 from pantau.runtime import open_store
 from pantau.settings import ConfigurationError, Settings, load
 from pantau.startup import StartupError
@@ -58,7 +60,7 @@ def examine(path: Path | None) -> list[Finding]:
     findings = [Finding("configuration", "ok", name)]
     findings += [_disk(settings), _registry(settings)]
     findings += [_broker(broker) for broker in settings.brokers]
-    findings += [_store(settings), _clock(), _page(settings)]
+    findings += [_credentials(settings), _store(settings), _clock(), _page(settings)]
     return findings
 
 
@@ -151,6 +153,23 @@ def _broker(broker: BrokerSettings) -> Finding:
     return Finding(
         name, "ok", f"{broker.address}: connected with MQTT 5 in {1000 * (time.monotonic() - started):.0f} ms"
     )
+
+
+def _credentials(settings: Settings) -> Finding:
+    """Whether logins of devices can be made now."""
+    try:
+        issuer = issuer_of(settings)
+        problem = issuer.check() if issuer is not None else None
+    except (CredentialsError, ConfigurationError) as error:
+        issuer, problem = None, str(error)
+    if problem is not None:
+        return Finding("credentials", "failure", problem, "check the [credentials] section (docs/credentials.md)")
+    if issuer is None:
+        return Finding("credentials", "ok", 'kind is "none": the users of the broker are not managed here')
+    if note := issuer.note("en"):
+        advice = 'Mosquitto\'s dynamic security plugin needs no files and no reload: kind = "dynsec"'
+        return Finding("credentials", "warning", note, advice)
+    return Finding("credentials", "ok", f"{issuer.kind}: logins of devices can be made and revoked")
 
 
 def _store(settings: Settings) -> Finding:

@@ -82,8 +82,8 @@ def qr_payload(credentials: Credentials) -> str:
             "client_id": c.client_id,
             "topic": c.topic,
         },
+        # ASCII alone: readers guess differently at other characters.
         separators=(",", ":"),
-        ensure_ascii=False,
     )
 
 
@@ -104,7 +104,7 @@ def qr_terminal(credentials: Credentials) -> str:
 
 
 def _qr(credentials: Credentials) -> segno.QRCode:
-    return segno.make(qr_payload(credentials), error="m", micro=False, encoding="utf-8")
+    return segno.make(qr_payload(credentials), error="m", micro=False)
 
 
 def snippet(

@@ -164,7 +164,7 @@ def test_apt_cannot_reach_its_archive(machine):
 def test_check_installs_only_the_programs_that_are_missing_and_stops_only_their_services(machine):
     machine.python()
     (machine.bin / "brought").touch()
-    for name in ("git", "openssl", "influxd", "chromium"):
+    for name in ("git", "openssl", "zbarimg", "influxd", "chromium"):
         machine.program(name, "#!/bin/bash\n")
     machine.program("id", "#!/bin/bash\necho 0\n")
     for name in ("apt-get", "service", "systemctl"):
