@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from devices import fleet as tell
+from devices.bulk import export_devices, export_districts, import_devices, import_districts
 from devices.credentials.errors import CredentialsError, UnusableNameError
 from devices.entities import CalibrationEntry, DeviceDetails, DeviceState, District
 from devices.errors import DevicesError, InvalidEntryError, RegistryUnavailableError
@@ -23,6 +24,7 @@ from devices.orders import (
     CloseOrder,
     DeviceChange,
     DistrictOrder,
+    ImportOrder,
     JobOrder,
     MoveOrder,
     NoOrder,
@@ -86,6 +88,7 @@ def device_routes(fleet: Fleet) -> APIRouter:
     _add_credentials(api, fleet)
     _add_sites(api, fleet)
     _add_jobs(api, fleet)
+    _add_bulk(api, fleet)
     return api
 
 
@@ -443,6 +446,46 @@ def _add_jobs(api: APIRouter, fleet: Fleet) -> None:
             raise NoSuchError(f"job {job} has no photo")
         kind = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}.get(found[:2], "image/webp")
         return Response(found, media_type=kind, headers={"Content-Disposition": "inline"})
+
+
+# ----------------------------------------------------------------------------------------------------------------- bulk
+
+
+def _add_bulk(api: APIRouter, fleet: Fleet) -> None:
+    @api.post("/import", summary="Import devices and sites, or districts", tags=["bulk"])
+    def bulk_import(order: ImportOrder, visitor: Technician) -> Response:
+        """All or nothing, and repeatable. 422 with `problems` by row and column if anything is wrong.
+
+        A dry run (the default) tells what would change. Logins are not made: `pantau devices credentials create`.
+        """
+        if order.what == "districts":
+            if order.format != "geojson":
+                raise HTTPException(422, "districts are imported from GeoJSON, not from CSV")
+            report = import_districts(fleet.registry, order.content, by=who(visitor), dry_run=order.dry_run)
+        else:
+            report = import_devices(fleet.registry, order.content, order.format, by=who(visitor), dry_run=order.dry_run)
+        wrong = len(report.problems) + report.more_problems
+        content = msgspec.to_builtins(report)
+        if wrong:
+            first = report.problems[0]
+            place = f"row {first.row}" + (f", column {first.column}" if first.column else "")
+            content["detail"] = f"nothing was imported: {wrong} problems; the first: {place}: {first.message}"
+        return _json(content, 422 if wrong else 200)
+
+    @api.get("/export", summary="Export devices and sites, or districts", tags=["bulk"])
+    def bulk_export(
+        _: Reader,
+        form: Annotated[Literal["csv", "geojson"], Query(alias="format")] = "csv",
+        what: Literal["devices", "districts"] = "devices",
+    ) -> Response:
+        """In the formats that can be imported again."""
+        if what == "districts":
+            form, text = "geojson", export_districts(fleet.registry)
+        else:
+            text = export_devices(fleet.registry, form)
+        kind = "text/csv; charset=utf-8" if form == "csv" else "application/geo+json"
+        headers = {"Content-Disposition": f'attachment; filename="{what}.{form}"'}
+        return Response(text, media_type=kind, headers=headers)
 
 
 # -------------------------------------------------------------------------------------------------------------- private

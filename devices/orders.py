@@ -255,8 +255,9 @@ class CloseOrder(Order):
 
 
 class ImportOrder(Order):
-    """A file of devices."""
+    """A file of devices and sites, or of districts."""
 
+    what: Literal["devices", "districts"] = "devices"
     format: Literal["csv", "geojson"]
     content: str = Field(max_length=MAX_IMPORT_CHARACTERS, description="The file's text.")
     dry_run: bool = Field(default=True, description="Say what would change and what is wrong; change nothing.")

@@ -12,7 +12,9 @@ from devices.errors import InvalidEntryError
 from devices.fleet import Fleet, site_dict
 from devices.registering import NoSuchError
 from devices.search import distance_m
+from devices.watch import Trouble
 from telemetry.observations import NS_PER_S, rfc3339
+from telemetry.properties import PROPERTIES
 
 FOUND = ("silent", "faulty")
 """Kinds that the pipeline finds."""
@@ -44,7 +46,8 @@ def worklist(
                     "kind": trouble.kind,
                     "device": trouble.device,
                     "site": None,
-                    "text": trouble.text,
+                    "text": said(trouble),
+                    "values": trouble.values,
                     "opened_at": rfc3339(trouble.since),
                     "due_at": None,
                     "overdue": False,
@@ -83,11 +86,24 @@ def close(fleet: Fleet, ident: str, *, by: str, note: str, photo: bytes | None) 
             return last
         text = ""
         if fleet.watch is not None:
-            text = next((t.text for t in fleet.watch.troubles() if (t.kind, t.device) == (kind, device)), "")
+            text = next((said(t) for t in fleet.watch.troubles() if (t.kind, t.device) == (kind, device)), "")
         number = registry.open_job(kind=kind, text=text, by=by, device=device)
     else:
         number = job_number(fleet, ident)
     return registry.close_job(number, by=by, note=note, photo=photo)
+
+
+def said(trouble: Trouble) -> str:
+    """What can't be right, in words.
+
+    Examples
+    --------
+    >>> said(Trouble("awlr-1", "faulty", 0, {"water_level_m": 99.0}))
+    'water_level_m 99.00 m'
+    """
+    return ", ".join(
+        f"{n} {v:.{PROPERTIES[n].decimals}f} {PROPERTIES[n].unit}".strip() for n, v in trouble.values.items()
+    )
 
 
 def _again(fleet: Fleet, last: Job) -> bool:
@@ -133,6 +149,7 @@ def _job_dict(job: Job, now: int) -> dict[str, Any]:
         "overdue": job.due_at is not None and job.due_at < now,
         "age_s": max(0.0, (now - job.opened_at) / NS_PER_S),
         "found": False,
+        "values": {},
         "heard": True,
     }
 

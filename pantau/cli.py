@@ -1,4 +1,4 @@
-"""The command line: ``pantau demo | run | replay | register | accounts | doctor | dead-letters | dashboards | bench``.
+"""The command line: ``pantau demo | run | replay | register | devices | accounts | doctor | dead-letters | …``.
 
 Exit codes: 0 all is well; 1 it could not be done, and one sentence says why; 2 the command was not understood;
 130 stopped with Ctrl-C before it was done.
@@ -27,6 +27,7 @@ from rich.table import Table
 
 from pantau import __version__
 from pantau.accounts_command import add_accounts_command
+from pantau.devices_command import add_devices_command
 from pantau.startup import EXPECTED, sentence
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("file", type=Path, help="a city file (docs/city-file.md)")
     as_json(sub)
 
+    add_devices_command(add, config, as_json)
     add_accounts_command(add, config, as_json)
 
     sub = add("doctor", _doctor, "check configuration, disk, registry, brokers, store, clock and page", "pantau doctor")

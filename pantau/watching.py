@@ -252,11 +252,8 @@ class FleetWatch:
                 if device is None or device.id in quiet or not directory.watched[index]:
                     continue
                 since = int(self._failing_since[streams].min())
-                what = ", ".join(
-                    f"{directory.datastreams[i].property} {_value(directory.datastreams[i].property, self._value[i])}"
-                    for i in streams
-                )
-                found.append(Trouble(device.id, "faulty", since, what))
+                values = {directory.datastreams[i].property: round(float(self._value[i]), 4) for i in streams}
+                found.append(Trouble(device.id, "faulty", since, values))
         return tuple(found)
 
     def _silent_lately(self) -> list[str]:
@@ -272,11 +269,6 @@ class FleetWatch:
         heard = max((int(self._received_at[i]) for i in streams), default=0)
         since = heard or max(int(directory.expected_since[index]), self._begun)
         return Trouble(device, "silent", since, heard=heard > 0)
-
-
-def _value(name: str, value: np.float64 | float) -> str:
-    about = PROPERTIES[name]
-    return f"{value:.{about.decimals}f} {about.unit}".strip()
 
 
 def _letter(letter: DeadLetter) -> Letter:

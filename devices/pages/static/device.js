@@ -169,8 +169,7 @@ export function LivePanel({ id, since }) {
 const LiveHead = ({ icon, title, note }) => html`
   <h2 class="live-head">
     <span class="mark">${icon ? html`<${Icon} name=${icon} size="30" />` : html`<i></i><i></i><i></i>`}</span>
-    <span>${title}</span>
-    ${note && html`<time>${note}</time>`}
+    <span>${title} ${note && html`<time>${note}</time>`}</span>
   </h2>
 `;
 

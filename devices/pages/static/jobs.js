@@ -2,12 +2,12 @@
 
 import { html, useEffect, useState } from "../web/vendor/htm/preact.js";
 import { t } from "../web/language.js";
-import { fleet } from "./fleet.js";
+import { aboutProperty, fleet } from "./fleet.js";
 import { Icon, Sheet } from "./parts.js";
 import { smallPhoto } from "./photo.js";
 import { here } from "./place.js";
 import { Refused, changed, known, remembered, sendOrKeep, waiting } from "./server.js";
-import { distanceText, metresBetween, momentText, spanText } from "./text.js";
+import { distanceText, labelOf, metresBetween, momentText, spanText, valueText } from "./text.js";
 
 export const jobs = { list: remembered("jobs")?.jobs ?? [], total: remembered("jobs")?.total ?? 0, loaded: false };
 
@@ -74,6 +74,10 @@ function JobRow({ job, go, onClose }) {
   const offset = fleet.about?.utc_offset_h ?? 0;
   const group = groupOf(job);
   const overdue = job.due_at && job.overdue;
+  const about =
+    Object.entries(job.values ?? {})
+      .map(([name, value]) => `${labelOf(aboutProperty(name), name)} ${valueText(value, aboutProperty(name))}`)
+      .join(", ") || job.text;
   const what =
     job.kind === "silent"
       ? job.heard
@@ -88,7 +92,7 @@ function JobRow({ job, go, onClose }) {
       <div class="job-text">
         <b>${job.site?.name ?? job.device}</b>
         <span class=${`job-what ${overdue ? "over" : ""}`}>${group === "due" && !job.due_at ? t("devices.jobs.open") : what}</span>
-        ${(job.text || group === "due") && html`<span>${job.text || job.kind}</span>`}
+        ${(about || group === "due") && html`<span>${about || job.kind}</span>`}
         <small>${job.device}${job.far_m !== null && job.far_m !== undefined ? ` · ${distanceText(job.far_m)}` : ""}</small>
       </div>
       <div class="job-do">

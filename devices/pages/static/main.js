@@ -1,6 +1,7 @@
 // The technician's page: one screen at a time, by the part of the address behind "#".
 
 import { html, render, useEffect, useState } from "../web/vendor/htm/preact.js";
+import { Who } from "../web/who.js";
 import { currentLanguage, loadTexts, onLanguage, setLanguage, t } from "../web/language.js";
 import { DevicePage } from "./device.js";
 import { Find } from "./find.js";
@@ -26,6 +27,7 @@ function Header() {
   return html`
     <header class="top">
       <a class="home" href="/"><b>Pantau</b> <span>${fleet.about?.city ?? ""}</span></a>
+      <${Who} />
       <button class="round-button" lang=${other} aria-label=${other === "en" ? "English" : "Bahasa Indonesia"} onClick=${() => setLanguage(other)}>
         ${other.toUpperCase()}
       </button>

@@ -194,6 +194,7 @@ export function startQueue() {
     queue = read(QUEUE, []);
     changed();
   });
+  knowSession();
   setInterval(flush, 5000);
   flush();
 }
