@@ -51,7 +51,7 @@ PIPELINE_SYS_TOPICS = ("$SYS/broker/publish/messages/dropped", "$SYS/broker/log/
 
 _BATCH = 50
 """Devices in one request; the request stays well under the packet limit of the shipped mosquitto.conf."""
-_PAGE = 5000
+_PAGE = 1000
 _PER_COMMAND_S = 0.25
 """Added to the time limit for each command that makes the plugin write its file."""
 
