@@ -21,4 +21,4 @@ bench:
 lock:
 	$(compile) $(UPGRADE) --output-file requirements.lock >/dev/null
 	$(compile) $(UPGRADE) --group dev --constraint requirements.lock --output-file requirements-dev.lock >/dev/null
-vendor: ; $(bin)/python -m dashboards.operator.vendor
+vendor: ; $(bin)/python -m web.vendor

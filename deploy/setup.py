@@ -2,6 +2,7 @@
 
     python3 deploy/setup.py                    # once: writes deploy/.env and deploy/secrets/mosquitto-passwords
     python3 deploy/setup.py device awlr-1      # a password for one more device, printed once
+    python3 deploy/setup.py dynsec             # for compose.dynsec.yaml: deploy/secrets/dynamic-security.json
 
 What exists is left alone, so running it again is safe. Mosquitto reads its passwords again on SIGHUP:
 ``docker compose -f deploy/compose.yaml kill -s HUP mosquitto``.
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import re
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ITERATIONS = 101
@@ -26,17 +29,34 @@ RESERVED = ("clock",)
 BROKER_USERS = {"pantau": "MQTT_PANTAU_PASSWORD", "health": "MQTT_HEALTH_PASSWORD"}
 
 
-def password_line(username: str, password: str) -> str:
-    """A line of Mosquitto's password file: PBKDF2 with SHA-512, as mosquitto_passwd 2.0 writes it."""
+PIPELINE_TOPICS = ("pantau/v1/+/+", "$SYS/broker/publish/messages/dropped", "$SYS/broker/log/#")
+"""What Pantau reads; the first as in ``deploy/pantau.toml``."""
+
+
+def hashed(password: str) -> tuple[str, str]:
+    """Salt and hash as Mosquitto 2.0 keeps them: PBKDF2 with SHA-512, in base64."""
     salt = os.urandom(SALT_BYTES)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
-    return f"{username}:$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+    return base64.b64encode(salt).decode(), base64.b64encode(digest).decode()
+
+
+def password_line(username: str, password: str) -> str:
+    """A line of Mosquitto's password file, as mosquitto_passwd 2.0 writes it."""
+    salt, digest = hashed(password)
+    return f"{username}:$7${ITERATIONS}${salt}${digest}"
 
 
 def write_environment(folder: Path) -> dict[str, str]:
-    """Write ``.env`` from ``.env.example`` with a random value for each empty key; return all values."""
+    """Write ``.env`` from ``.env.example`` with a random value for each empty key; return all values.
+
+    An ``.env`` from before there was the user who makes devices' logins gets that password at its end.
+    """
     path = folder / ".env"
-    if not path.exists():
+    if path.exists():
+        if "MQTT_ADMIN_PASSWORD=" not in path.read_text(encoding="utf-8"):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"MQTT_ADMIN_PASSWORD={secrets.token_hex(16)}\n")
+    else:
         shared = secrets.token_hex(32)
         lines = []
         for line in (folder / ".env.example").read_text(encoding="utf-8").splitlines():
@@ -66,6 +86,49 @@ def write_broker_passwords(folder: Path, environment: dict[str, str]) -> None:
         path.chmod(0o644)
 
 
+def write_dynsec(folder: Path, environment: dict[str, str]) -> Path:
+    """Write the first content of the dynamic security plugin's file: who makes logins, Pantau, and the health check.
+
+    Everything that no role allows is denied. From then on Pantau adds devices through the plugin.
+    """
+    path = passwords_file(folder).with_name("dynamic-security.json")
+    if path.exists():
+        return path
+    everything = "$CONTROL/dynamic-security/#"
+    read = ("subscribePattern", "publishClientReceive")
+    roles = {
+        "pantau:administrator": [(kind, everything) for kind in (*read, "publishClientSend")],
+        "pantau:pipeline": [(kind, topic) for topic in PIPELINE_TOPICS for kind in read],
+        "pantau:health": [(kind, "$SYS/broker/uptime") for kind in read],
+    }
+    users = {
+        "pantau-admin": ("MQTT_ADMIN_PASSWORD", "pantau:administrator"),
+        "pantau": ("MQTT_PANTAU_PASSWORD", "pantau:pipeline"),
+        "health": ("MQTT_HEALTH_PASSWORD", "pantau:health"),
+    }
+    clients: list[dict[str, Any]] = []
+    for username, (key, role) in users.items():
+        salt, digest = hashed(environment[key])
+        client = {"username": username, "password": digest, "salt": salt, "iterations": ITERATIONS}
+        clients.append({**client, "roles": [{"rolename": role}]})
+    content = {
+        "clients": clients,
+        "roles": [
+            {"rolename": name, "acls": [{"acltype": kind, "topic": topic, "allow": True} for kind, topic in acls]}
+            for name, acls in roles.items()
+        ],
+        "defaultACLAccess": {
+            "publishClientSend": False,
+            "publishClientReceive": False,
+            "subscribe": False,
+            "unsubscribe": True,
+        },
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.chmod(0o644)
+    return path
+
+
 def add_device(folder: Path, device: str) -> str:
     """Give a device a new random password, in place of an earlier one, and return it."""
     taken = (*BROKER_USERS, *RESERVED)
@@ -85,6 +148,8 @@ def main(arguments: list[str], folder: Path = HERE) -> None:
     match arguments:
         case []:
             print(f"ready: {folder / '.env'} and {passwords_file(folder)}")
+        case ["dynsec"]:
+            print(f"ready: {write_dynsec(folder, write_environment(folder))}")
         case ["device", device]:
             print(add_device(folder, device))
         case _:

@@ -1,71 +1,86 @@
-"""What the registry holds, read from its tables and written back as differences.
+"""Reading the registry's tables: the Directory, and single entries with their indexes.
 
-Connections, transactions and checks are the registry's (``devices.registry``).
+Connections and transactions are ``devices.database``'s, changes are made in ``devices.changes``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
-from sqlalchemy.engine import Row
+from sqlalchemy import ARRAY, ColumnElement, Connection, and_, any_, bindparam, func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
-from devices.errors import InvalidEntryError
+from devices.entities import (
+    CalibrationEntry,
+    DatastreamEntry,
+    DeviceEntry,
+    DeviceState,
+    InstallationEntry,
+    LadderVersion,
+    SiteEntry,
+)
 from devices.model import (
+    CalibrationRow,
     CityRow,
     DatastreamRow,
     DeviceRow,
+    DistrictRow,
+    FeedRow,
     InstallationRow,
     LimitsRow,
     RegistryRow,
     SiteRow,
-    Table,
     ThresholdRow,
 )
-from telemetry.directory import Datastream, Device, Directory, Ladder, Limits, Site, Step
+from telemetry.directory import (
+    Calibration,
+    Datastream,
+    Device,
+    Directory,
+    Installation,
+    Ladder,
+    Limits,
+    Site,
+    Step,
+)
+from telemetry.installations import BEGINNING_NS
 
-Entry = TypeVar("Entry", Site, Device, Datastream)
+Query: TypeAlias = Any
+"""A SELECT; the library's own type differs with every list of columns."""
 
 _LIMITS = Limits.__struct_fields__
 _NO_LIMITS = Limits()
 _NO_LADDER = Ladder()
 _STEPS = msgspec.json.Decoder(tuple[Step, ...])
 
-
-@dataclass
-class Content:
-    """Everything in the registry, by id and in order of dense index."""
-
-    version: int
-    city: str
-    utc_offset_h: float
-    sites: dict[str, Site]
-    devices: dict[str, Device]
-    datastreams: dict[str, Datastream]
-
-    def directory(self) -> Directory:
-        """The Directory of it; raises ValueError if something does not fit together."""
-        return Directory(
-            version=self.version,
-            city=self.city,
-            utc_offset_h=self.utc_offset_h,
-            sites=tuple(self.sites.values()),
-            devices=tuple(self.devices.values()),
-            datastreams=tuple(self.datastreams.values()),
-        )
-
-
-def by_id(entries: Sequence[Entry], what: str) -> dict[str, Entry]:
-    """Entries by id; raises InvalidEntryError if an id stands twice."""
-    found: dict[str, Entry] = {}
-    for entry in entries:
-        if entry.id in found:
-            raise InvalidEntryError(f"{what} id {entry.id!r} stands twice")
-        found[entry.id] = entry
-    return found
+_LADDER = (
+    ThresholdRow.steps,
+    ThresholdRow.direction,
+    ThresholdRow.deadband,
+    ThresholdRow.on_delay_s,
+    ThresholdRow.off_delay_s,
+    ThresholdRow.gate,
+)
+_SITE = (
+    SiteRow.id,
+    SiteRow.name,
+    SiteRow.latitude,
+    SiteRow.longitude,
+    SiteRow.elevation_m,
+    SiteRow.datum,
+    SiteRow.district,
+)
+_DEVICE = (
+    DeviceRow.id,
+    DeviceRow.serial,
+    DeviceRow.eui,
+    DeviceRow.model,
+    DeviceRow.firmware,
+    DeviceRow.state,
+    DeviceRow.silence_after_s,
+)
 
 
 def stored_version(connection: Connection) -> int:
@@ -73,220 +88,293 @@ def stored_version(connection: Connection) -> int:
     return connection.execute(select(RegistryRow.version)).scalar_one()
 
 
-def load(connection: Connection) -> Content | None:
-    """All content, or None if no city has been saved."""
-    city = connection.execute(select(CityRow.id, CityRow.utc_offset_h)).one_or_none()
+def load_city(connection: Connection) -> tuple[str, float] | None:
+    """Id and UTC offset in hours; None: no city has been saved."""
+    row = connection.execute(select(CityRow.id, CityRow.utc_offset_h)).one_or_none()
+    return None if row is None else (row.id, row.utc_offset_h)
+
+
+def load_directory(connection: Connection) -> Directory | None:
+    """The Directory, or None if no city has been saved."""
+    city = load_city(connection)
     if city is None:
         return None
+    districts: dict[str, str] = dict(_rows(connection, select(DistrictRow.code, DistrictRow.name)))
     sites = [
-        Site(*row)
-        for row in connection.execute(
+        Site(name, title, latitude, longitude, districts.get(district, district))
+        for name, title, latitude, longitude, district in _rows(
+            connection,
             select(SiteRow.id, SiteRow.name, SiteRow.latitude, SiteRow.longitude, SiteRow.district).order_by(
                 SiteRow.dense_index
+            ),
+        )
+    ]
+    site_of: dict[int, int] = dict(
+        _rows(
+            connection,
+            select(InstallationRow.device, InstallationRow.site).where(InstallationRow.removed_at.is_(None)),
+        )
+    )
+    models: dict[str, str] = {}  # one string for each model instead of one for each device
+    devices = []
+    for index, name, model, silence_after_s, state in _rows(
+        connection,
+        select(
+            DeviceRow.dense_index, DeviceRow.id, DeviceRow.model, DeviceRow.silence_after_s, DeviceRow.state
+        ).order_by(DeviceRow.dense_index),
+    ):
+        site = site_of.get(index)
+        where = "" if site is None else sites[site].id
+        devices.append(Device(name, where, models.setdefault(model, model), silence_after_s, state == "active"))
+    limits = {
+        index: Limits(*values)
+        for index, *values in _rows(
+            connection, select(LimitsRow.datastream, *(getattr(LimitsRow, name) for name in _LIMITS))
+        )
+    }
+    ladders = _ladders(connection)
+    streams = [
+        Datastream(
+            name,
+            sites[site].id,
+            devices[device].id,
+            models.setdefault(prop, prop),
+            limits.get(index, _NO_LIMITS),
+            ladders.get(index, _NO_LADDER),
+        )
+        for index, name, site, device, prop in _rows(
+            connection,
+            select(
+                DatastreamRow.dense_index,
+                DatastreamRow.id,
+                DatastreamRow.site,
+                DatastreamRow.device,
+                DatastreamRow.property,
+            ).order_by(DatastreamRow.dense_index),
+        )
+    ]
+    # A datastream that one device has always fed needs no installation.
+    installations = tuple(
+        Installation(devices[device].id, streams[stream].id, BEGINNING_NS if start is None else start, end)
+        for device, stream, start, end in _rows(
+            connection,
+            select(FeedRow.device, FeedRow.datastream, FeedRow.start_at, FeedRow.end_at)
+            .where(FeedRow.start_at.is_not(None) | FeedRow.end_at.is_not(None))
+            .order_by(FeedRow.id),
+        )
+    )
+    calibrations = tuple(
+        Calibration(devices[device].id, streams[stream].id, scale, offset, valid_from)
+        for device, stream, scale, offset, valid_from in _rows(
+            connection,
+            select(
+                CalibrationRow.device,
+                DatastreamRow.dense_index,
+                CalibrationRow.scale,
+                CalibrationRow.offset_value,
+                CalibrationRow.valid_from,
             )
+            .join(FeedRow, FeedRow.device == CalibrationRow.device)
+            .join(
+                DatastreamRow,
+                and_(
+                    DatastreamRow.dense_index == FeedRow.datastream, DatastreamRow.property == CalibrationRow.property
+                ),
+            )
+            .distinct()
+            .order_by(CalibrationRow.device, DatastreamRow.dense_index, CalibrationRow.valid_from),
         )
-    ]
-    devices = [
-        Device(*row)
-        for row in connection.execute(
-            select(DeviceRow.id, SiteRow.id, DeviceRow.model, DeviceRow.silence_after_s)
-            .join(InstallationRow, InstallationRow.device == DeviceRow.dense_index)
-            .join(SiteRow, SiteRow.dense_index == InstallationRow.site)
-            .where(InstallationRow.removed_at.is_(None))
-            .order_by(DeviceRow.dense_index)
-        )
-    ]
+    )
+    return Directory(
+        version=stored_version(connection),
+        city=city[0],
+        utc_offset_h=city[1],
+        sites=tuple(sites),
+        devices=tuple(devices),
+        datastreams=tuple(streams),
+        installations=installations,
+        calibrations=calibrations,
+    )
+
+
+def _rows(connection: Connection, query: Query) -> Iterator[Any]:
+    # The driver's own tuples: at 100,000 rows making Row objects takes longer than the query.
+    cursor = connection.execute(query).cursor
+    assert cursor is not None
+    rows: Iterator[Any] = iter(cursor)  # type: ignore[call-overload]
+    return rows
+
+
+def _ladders(connection: Connection, datastreams: Sequence[int] | None = None) -> dict[int, Ladder]:
+    """Ladder in force by datastream index, of all datastreams or of some."""
+    latest = select(ThresholdRow.datastream, func.max(ThresholdRow.number).label("number")).group_by(
+        ThresholdRow.datastream
+    )
+    found: dict[int, Ladder] = {}
+    same: dict[tuple[Any, ...], Ladder] = {}  # stations of a kind often share theirs
+    if datastreams is not None:
+        latest = latest.where(among(connection, ThresholdRow.datastream, datastreams))
+    newest = latest.subquery()
+    query = select(ThresholdRow.datastream, *_LADDER).join(
+        newest, and_(newest.c.datastream == ThresholdRow.datastream, newest.c.number == ThresholdRow.number)
+    )
+    for index, *values in _rows(connection, query):
+        key = tuple(values)
+        ladder = same.get(key)
+        if ladder is None:
+            ladder = same[key] = Ladder(_STEPS.decode(key[0]), *key[1:])
+        found[index] = ladder
+    return found
+
+
+def rows_in(
+    connection: Connection, query: Query, column: InstrumentedAttribute[Any], values: Iterable[Any]
+) -> list[Any]:
+    """The rows of a query whose column has one of the values, however many these are."""
+    values = list(values)
+    return list(connection.execute(query.where(among(connection, column, values)))) if values else []
+
+
+def among(connection: Connection, column: InstrumentedAttribute[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """``column IN (values)`` with all values in one parameter: there may be a hundred thousand."""
+    if connection.dialect.name == "sqlite":
+        listed = func.json_each(msgspec.json.encode(values).decode()).table_valued("value")
+        return column.in_(select(listed.c.value))
+    return column == any_(bindparam(None, list(values), type_=ARRAY(column.type)))
+
+
+# --- single entries ---------------------------------------------------------------------------------------------
+
+
+def sites_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[int, SiteEntry]]:
+    """Index and entry of each site that there is."""
+    rows = rows_in(connection, select(SiteRow.dense_index, *_SITE), SiteRow.id, ids)
+    return {row[1]: (row[0], SiteEntry(*row[1:])) for row in rows}
+
+
+def sites_by_index(connection: Connection, indexes: Iterable[int]) -> dict[int, SiteEntry]:
+    """Entry of each site."""
+    rows = rows_in(connection, select(SiteRow.dense_index, *_SITE), SiteRow.dense_index, indexes)
+    return {row[0]: SiteEntry(*row[1:]) for row in rows}
+
+
+def all_sites(connection: Connection) -> Iterator[tuple[int, SiteEntry]]:
+    """Index and entry of every site, in order of index."""
+    for index, *values in _rows(connection, select(SiteRow.dense_index, *_SITE).order_by(SiteRow.dense_index)):
+        yield index, SiteEntry(*values)
+
+
+def all_devices(connection: Connection) -> Iterator[tuple[int, DeviceEntry]]:
+    """Index and entry of every device, in order of index."""
+    for index, *values in _rows(connection, select(DeviceRow.dense_index, *_DEVICE).order_by(DeviceRow.dense_index)):
+        yield index, _device(values)
+
+
+def devices_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[int, DeviceEntry]]:
+    """Index and entry of each device that there is."""
+    rows = rows_in(connection, select(DeviceRow.dense_index, *_DEVICE), DeviceRow.id, ids)
+    return {row[1]: (row[0], _device(row[1:])) for row in rows}
+
+
+def devices_by_index(connection: Connection, indexes: Iterable[int]) -> dict[int, DeviceEntry]:
+    """Entry of each device."""
+    rows = rows_in(connection, select(DeviceRow.dense_index, *_DEVICE), DeviceRow.dense_index, indexes)
+    return {row[0]: _device(row[1:]) for row in rows}
+
+
+def _device(values: Sequence[Any]) -> DeviceEntry:
+    name, serial, eui, model, firmware, state, silence_after_s = values
+    return DeviceEntry(name, serial, eui, model, firmware, DeviceState(state), silence_after_s)
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """A datastream with its index, and the device that its row names."""
+
+    index: int
+    entry: DatastreamEntry
+    device: int
+
+
+def streams_where(
+    connection: Connection, column: InstrumentedAttribute[Any], values: Iterable[Any]
+) -> dict[str, Stream]:
+    """Datastreams by id, of those whose column has one of the values."""
+    query = select(
+        DatastreamRow.dense_index,
+        DatastreamRow.id,
+        SiteRow.id,
+        DatastreamRow.property,
+        DatastreamRow.label,
+        DatastreamRow.device,
+    ).join(SiteRow, SiteRow.dense_index == DatastreamRow.site)
+    rows = rows_in(connection, query.order_by(DatastreamRow.dense_index), column, values)
+    indexes = [row[0] for row in rows]
+    ladders = _ladders(connection, indexes)
     limits = {
         row[0]: Limits(*row[1:])
-        for row in connection.execute(select(LimitsRow.datastream, *(getattr(LimitsRow, n) for n in _LIMITS)))
-    }
-    latest = (
-        select(ThresholdRow.datastream, func.max(ThresholdRow.number).label("number"))
-        .group_by(ThresholdRow.datastream)
-        .subquery()
-    )
-    ladders = {
-        row.datastream: ladder_of(row)
-        for row in connection.execute(
-            select(*ThresholdRow.__table__.columns).join(
-                latest,
-                (latest.c.datastream == ThresholdRow.datastream) & (latest.c.number == ThresholdRow.number),
-            )
+        for row in rows_in(
+            connection,
+            select(LimitsRow.datastream, *(getattr(LimitsRow, name) for name in _LIMITS)),
+            LimitsRow.datastream,
+            indexes,
         )
     }
-    streams = [
-        Datastream(name, site, device, prop, limits.get(index, _NO_LIMITS), ladders.get(index, _NO_LADDER))
-        for index, name, site, device, prop in connection.execute(
-            select(DatastreamRow.dense_index, DatastreamRow.id, SiteRow.id, DeviceRow.id, DatastreamRow.property)
-            .join(SiteRow, SiteRow.dense_index == DatastreamRow.site)
-            .join(DeviceRow, DeviceRow.dense_index == DatastreamRow.device)
-            .order_by(DatastreamRow.dense_index)
-        )
-    ]
-    return Content(
-        version=stored_version(connection),
-        city=city.id,
-        utc_offset_h=city.utc_offset_h,
-        sites={s.id: s for s in sites},
-        devices={d.id: d for d in devices},
-        datastreams={d.id: d for d in streams},
-    )
-
-
-def write(connection: Connection, old: Content, new: Content, *, at: int, author: str, reason: str) -> None:
-    """Write what differs between ``old`` (as it is in the tables) and ``new``, whose ids include all of ``old``.
-
-    ``at`` is the time written beside new installations and threshold versions. [ns since 1970 UTC]
-    """
-    if old.version == 0:
-        connection.execute(insert(CityRow), [{"id": new.city, "utc_offset_h": new.utc_offset_h}])
-    elif old.utc_offset_h != new.utc_offset_h:
-        connection.execute(update(CityRow).values(utc_offset_h=new.utc_offset_h))
-    site_index = {name: i for i, name in enumerate(new.sites)}
-    device_index = {name: i for i, name in enumerate(new.devices)}
-    stream_index = {name: i for i, name in enumerate(new.datastreams)}
-    _upsert(connection, SiteRow, old.sites, new.sites, site_index, lambda s: msgspec.structs.asdict(s))
-    _upsert(
-        connection,
-        DeviceRow,
-        old.devices,
-        new.devices,
-        device_index,
-        lambda d: {"id": d.id, "model": d.model, "silence_after_s": d.silence_after_s},
-    )
-    moved = [d for d in new.devices.values() if d.id in old.devices and old.devices[d.id].site != d.site]
-    installed = moved + [d for d in new.devices.values() if d.id not in old.devices]
-    if moved:
-        connection.execute(
-            update(InstallationRow)
-            .where(InstallationRow.device == bindparam("which"), InstallationRow.removed_at.is_(None))
-            .values(removed_at=at),
-            [{"which": device_index[d.id]} for d in moved],
-        )
-    if installed:
-        connection.execute(
-            insert(InstallationRow),
-            [{"device": device_index[d.id], "site": site_index[d.site], "installed_at": at} for d in installed],
-        )
-    _upsert(
-        connection,
-        DatastreamRow,
-        old.datastreams,
-        new.datastreams,
-        stream_index,
-        lambda d: {
-            "id": d.id,
-            "site": site_index[d.site],
-            "device": device_index[d.device],
-            "property": d.property,
-        },
-    )
-    _write_limits(connection, old, new, stream_index)
-    _write_ladders(connection, old, new, stream_index, at=at, author=author, reason=reason)
-    connection.execute(update(RegistryRow).values(version=new.version))
-
-
-def _upsert(
-    connection: Connection,
-    table: type[Table],
-    old: dict[str, Any],
-    new: dict[str, Any],
-    index: dict[str, int],
-    values: Any,
-) -> None:
-    added = [values(e) | {"dense_index": index[e.id]} for e in new.values() if e.id not in old]
-    if added:
-        connection.execute(insert(table), added)
-    changed = [values(e) for e in new.values() if e.id in old and values(e) != values(old[e.id])]
-    if changed:
-        names = [name for name in changed[0] if name != "id"]
-        connection.execute(
-            update(table)
-            .where(table.__table__.c.id == bindparam("which"))
-            .values({name: bindparam(f"new_{name}") for name in names}),
-            [{"which": row["id"]} | {f"new_{name}": row[name] for name in names} for row in changed],
-        )
-
-
-def _write_limits(connection: Connection, old: Content, new: Content, index: dict[str, int]) -> None:
-    before = {name: old.datastreams[name].limits for name in old.datastreams}
-    changed = [d for d in new.datastreams.values() if d.limits != before.get(d.id, _NO_LIMITS)]
-    if not changed:
-        return
-    stale = [{"which": index[d.id]} for d in changed if before.get(d.id, _NO_LIMITS) != _NO_LIMITS]
-    if stale:
-        connection.execute(delete(LimitsRow).where(LimitsRow.datastream == bindparam("which")), stale)
-    rows = [msgspec.structs.asdict(d.limits) | {"datastream": index[d.id]} for d in changed if d.limits != _NO_LIMITS]
-    if rows:
-        connection.execute(insert(LimitsRow), rows)
-
-
-def _write_ladders(
-    connection: Connection,
-    old: Content,
-    new: Content,
-    index: dict[str, int],
-    *,
-    at: int,
-    author: str,
-    reason: str,
-) -> None:
-    before = {name: old.datastreams[name].ladder for name in old.datastreams}
-    changed = [d for d in new.datastreams.values() if d.ladder != before.get(d.id, _NO_LADDER)]
-    if not changed:
-        return
-    numbers = connection.execute(
-        select(ThresholdRow.datastream, func.max(ThresholdRow.number).label("last")).group_by(ThresholdRow.datastream)
-    )
-    last: dict[int, int] = {row.datastream: row.last for row in numbers}
-    rows = [
-        ladder_values(
-            index[d.id],
-            last.get(index[d.id], 0) + 1,
-            d.ladder,
-            version=new.version,
-            at=at,
-            author=author,
-            reason=reason,
-        )
-        for d in changed
-    ]
-    connection.execute(insert(ThresholdRow), rows)
-
-
-def ladder_rows(connection: Connection, datastream: int) -> Sequence[Row[Any]]:
-    """All threshold versions of one datastream index, the oldest first."""
-    query = select(*ThresholdRow.__table__.columns).where(ThresholdRow.datastream == datastream)
-    return connection.execute(query.order_by(ThresholdRow.number)).all()
-
-
-def ladder_of(row: Row[Any]) -> Ladder:
-    """The ladder in a row of threshold versions."""
-    return Ladder(
-        steps=_STEPS.decode(row.steps),
-        direction=row.direction,
-        deadband=row.deadband,
-        on_delay_s=row.on_delay_s,
-        off_delay_s=row.off_delay_s,
-        gate=row.gate,
-    )
-
-
-def ladder_values(
-    datastream: int, number: int, ladder: Ladder, *, version: int, at: int, author: str, reason: str
-) -> dict[str, Any]:
-    """The row of a new threshold version."""
     return {
-        "datastream": datastream,
-        "number": number,
-        "directory_version": version,
-        "valid_from": at,
-        "author": author,
-        "reason": reason,
-        "direction": int(ladder.direction),
-        "deadband": ladder.deadband,
-        "on_delay_s": ladder.on_delay_s,
-        "off_delay_s": ladder.off_delay_s,
-        "gate": int(ladder.gate),
-        "steps": msgspec.json.encode(ladder.steps).decode(),
+        name: Stream(
+            index,
+            DatastreamEntry(name, site, prop, limits.get(index, _NO_LIMITS), ladders.get(index, _NO_LADDER), label),
+            device,
+        )
+        for index, name, site, prop, label, device in rows
     }
+
+
+def site_of_device(connection: Connection, devices: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Device index → index of the site where it is installed now, and since when."""
+    query = select(InstallationRow.device, InstallationRow.site, InstallationRow.installed_at).where(
+        InstallationRow.removed_at.is_(None)
+    )
+    return {row[0]: (row[1], row[2]) for row in rows_in(connection, query, InstallationRow.device, devices)}
+
+
+def installations_of(connection: Connection, device_id: str) -> tuple[InstallationEntry, ...]:
+    """Where a device has stood, the oldest first."""
+    query = (
+        select(SiteRow.id, InstallationRow.installed_at, InstallationRow.removed_at)
+        .join(SiteRow, SiteRow.dense_index == InstallationRow.site)
+        .join(DeviceRow, DeviceRow.dense_index == InstallationRow.device)
+        .where(DeviceRow.id == device_id)
+        .order_by(InstallationRow.installed_at, InstallationRow.id)
+    )
+    return tuple(InstallationEntry(device_id, *row) for row in connection.execute(query))
+
+
+def calibrations_of(connection: Connection, device_id: str) -> tuple[CalibrationEntry, ...]:
+    """All calibrations of a device, by property and time."""
+    query = (
+        select(CalibrationRow.property, CalibrationRow.scale, CalibrationRow.offset_value, CalibrationRow.valid_from)
+        .join(DeviceRow, DeviceRow.dense_index == CalibrationRow.device)
+        .where(DeviceRow.id == device_id)
+        .order_by(CalibrationRow.property, CalibrationRow.valid_from)
+    )
+    return tuple(CalibrationEntry(device_id, *row) for row in connection.execute(query))
+
+
+def ladder_versions(connection: Connection, datastream: int) -> tuple[LadderVersion, ...]:
+    """All threshold versions of one datastream index, the oldest first."""
+    query = (
+        select(*ThresholdRow.__table__.columns)
+        .where(ThresholdRow.datastream == datastream)
+        .order_by(ThresholdRow.number)
+    )
+    return tuple(
+        LadderVersion(
+            row.number,
+            Ladder(_STEPS.decode(row.steps), row.direction, row.deadband, row.on_delay_s, row.off_delay_s, row.gate),
+            row.author,
+            row.reason,
+            row.valid_from,
+            row.directory_version,
+        )
+        for row in connection.execute(query)
+    )

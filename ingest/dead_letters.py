@@ -40,6 +40,8 @@ class Reason(StrEnum):
     """The device is not in the registry."""
     UNKNOWN_PROPERTY = "unknown_property"
     """Not an observed property, or this device has no datastream for it."""
+    NOT_INSTALLED = "not_installed"
+    """The device was not installed at the time of observation: before, after, or between two installations."""
     EMPTY_PAYLOAD = "empty_payload"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     INVALID_UTF8 = "invalid_utf8"

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ingest.dead_letters import KEPT_PAYLOAD_BYTES, DeadLetter, Reason
 from ingest.settings import Limits
+from telemetry.brokers import UNKNOWN_BROKER
 from telemetry.directory import Directory
+from telemetry.installations import BEGINNING_NS, OPEN_NS
 from telemetry.observations import NS_PER_S, Observations
 from telemetry.properties import PROPERTIES, conversion
 from telemetry.quality import UNKNOWN
@@ -25,6 +28,15 @@ FIRST_NS, LAST_NS = -(2**63), 2**63 - 1
 
 Fragment = tuple[Any, str | None]
 """One reading of a message that holds several: its JSON object, and its name where the object holds several values."""
+
+
+class _Run(NamedTuple):
+    """Readings from ``first`` on, up to the next run, were received together."""
+
+    first: int
+    received_at: int | None
+    now: int | None
+    broker: int
 
 
 class RefusedError(Exception):
@@ -45,8 +57,8 @@ class Readings:
 
     def __init__(self, directory: Directory, limits: Limits) -> None:
         self.directory = directory
-        self.index_of: Mapping[str, Mapping[str, int]] = directory.index_of
-        self.datastream: list[int] = []
+        self.feed_of: Mapping[str, Mapping[str, int]] = directory.feed_of
+        self.feed: list[int] = []
         self.observed_at: list[int] = []
         """[ns since 1970 UTC]; within int64."""
         self.value: list[float] = []
@@ -62,17 +74,21 @@ class Readings:
         self._topics: list[bytes] = []
         self._payloads: list[bytes] = []
         self._brokers: list[str] = []
+        self._broker = UNKNOWN_BROKER
         self._first_messages: list[int] = []
-        self._runs: list[tuple[int, int | None, int | None]] = []
+        self._runs: list[_Run] = []
         self._fragments: dict[int, Fragment] = {}
         """By row, for readings that came together with others in one message."""
 
     def __len__(self) -> int:
-        return len(self.datastream)
+        return len(self.feed)
 
-    def announce(self, broker: str, topics: list[bytes], payloads: list[bytes]) -> int:
-        """Announce the next messages; returns the number of the first."""
+    def announce(
+        self, broker: str, topics: list[bytes], payloads: list[bytes], broker_number: int = UNKNOWN_BROKER
+    ) -> int:
+        """Announce the next messages, which came through this broker; returns the number of the first."""
         first = len(self._topics)
+        self._broker = broker_number
         self._brokers.append(broker)
         self._first_messages.append(first)
         self._topics += topics
@@ -82,7 +98,7 @@ class Readings:
     def begin(self, received_at: int | None, now: int | None) -> None:
         """From here on messages were received at ``received_at`` and are judged by ``now``. [ns since 1970 UTC]"""
         self.received_at = received_at
-        self._runs.append((len(self.datastream), received_at, now))
+        self._runs.append(_Run(len(self.feed), received_at, now, self._broker))
 
     def add(
         self,
@@ -93,7 +109,7 @@ class Readings:
         observed_at: int | None,
         fragment: Fragment | None = None,
     ) -> None:
-        """Take one reading of the datastream ``index``; ``observed_at`` None means the time of reception.
+        """Take one reading of the feed ``index``; ``observed_at`` None means the time of reception.
 
         Raises
         ------
@@ -109,8 +125,8 @@ class Readings:
                     Reason.NO_TIME, "time is missing, and the broker's clock, which would stand in, has not spoken yet"
                 )
         if fragment is not None:
-            self._fragments[len(self.datastream)] = fragment
-        self.datastream.append(index)
+            self._fragments[len(self.feed)] = fragment
+        self.feed.append(index)
         self.observed_at.append(observed_at)
         self.value.append(value)
         self.origin.append(self.message)
@@ -122,51 +138,80 @@ class Readings:
         self._refuse(self.message, reason, detail, self.received_at, device, fragment)
 
     def finish(self) -> Observations:
-        """The readings that pass the checks of time and of finite values; the others become dead letters."""
-        n = len(self.datastream)
+        """The readings that pass the checks of time, of finite values and of installation, after calibration.
+
+        The others become dead letters.
+        """
+        n = len(self.feed)
+        feed = np.array(self.feed, dtype=np.int32)
         observed_at = np.array(self.observed_at, dtype=np.int64)
-        value = np.array(self.value, dtype=np.float64)
-        bounds = [*(first for first, _, _ in self._runs), n]
-        lengths = np.diff(bounds)
-        received_at = np.repeat(np.array([0 if r is None else r for _, r, _ in self._runs], dtype=np.int64), lengths)
-        unknown = np.repeat(np.array([r is None for _, r, _ in self._runs], dtype=bool), lengths)
-        np.copyto(received_at, observed_at, where=unknown)
-        latest = np.repeat(np.array([self._latest(now) for _, _, now in self._runs], dtype=np.int64), lengths)
-        oldest = np.repeat(np.array([self._oldest(now) for _, _, now in self._runs], dtype=np.int64), lengths)
+        lengths = np.diff([*(run.first for run in self._runs), n])
+
+        def column(of_run: Callable[[_Run], int], dtype: type[np.generic] = np.int64) -> npt.NDArray[Any]:
+            return np.repeat(np.array([of_run(run) for run in self._runs], dtype=dtype), lengths)
+
+        received_at = column(lambda run: 0 if run.received_at is None else run.received_at)
+        np.copyto(received_at, observed_at, where=column(lambda run: run.received_at is None, np.bool_))
+        latest, oldest = column(lambda run: self._latest(run.now)), column(lambda run: self._oldest(run.now))
+        installed = self.directory.installed
+        row = installed.at(feed, observed_at)
+        value = installed.calibrated(row, observed_at, np.array(self.value, dtype=np.float64))
         observations = Observations(
-            datastream=np.array(self.datastream, dtype=np.int32),
+            datastream=installed.datastream[row] if n else feed,
             observed_at=observed_at,
             received_at=received_at,
             value=value,
             flag=np.full(n, UNKNOWN, dtype=np.uint8),
+            broker=column(lambda run: run.broker, np.uint8),
         )
-        future, old, infinite = observed_at > latest, observed_at < oldest, ~np.isfinite(value)
-        bad = future | old | infinite
+        future, old, infinite, nowhere = observed_at > latest, observed_at < oldest, ~np.isfinite(value), row < 0
+        bad = future | old | infinite | nowhere
         if not bad.any():
             return observations
         limits = self._limits
-        for row in np.flatnonzero(bad).tolist():
-            if infinite[row]:
+        for i in np.flatnonzero(bad).tolist():
+            if infinite[i]:
                 reason, detail = Reason.NOT_FINITE, "value is not finite in the unit of the property"
-            elif future[row]:
+            elif future[i]:
                 reason = Reason.TIME_IN_FUTURE
-                now = int(latest[row]) - round(limits.max_future_s * NS_PER_S)
-                ahead = (self.observed_at[row] - now) / NS_PER_S
+                now = int(latest[i]) - round(limits.max_future_s * NS_PER_S)
+                ahead = (self.observed_at[i] - now) / NS_PER_S
                 detail = (
-                    f"time {iso(self.observed_at[row])} is {ahead:.0f} s ahead of {iso(now)}, "
+                    f"time {iso(self.observed_at[i])} is {ahead:.0f} s ahead of {iso(now)}, "
                     f"at most {limits.max_future_s:g} s are allowed: check the clock of the device"
                 )
-            else:
+            elif old[i]:
                 reason = Reason.TIME_TOO_OLD
-                now = int(oldest[row]) + round(limits.max_age_s * NS_PER_S)
-                age = (now - self.observed_at[row]) / NS_PER_S
+                now = int(oldest[i]) + round(limits.max_age_s * NS_PER_S)
+                age = (now - self.observed_at[i]) / NS_PER_S
                 detail = (
-                    f"time {iso(self.observed_at[row])} is {age:.0f} s before {iso(now)}, "
+                    f"time {iso(self.observed_at[i])} is {age:.0f} s before {iso(now)}, "
                     f"at most {limits.max_age_s:g} s are allowed"
                 )
-            device = self.directory.devices[self.directory.device_of[self.datastream[row]]].id
-            self._refuse(self.origin[row], reason, detail, int(received_at[row]), device, self._fragments.get(row))
+            else:
+                reason, detail = Reason.NOT_INSTALLED, self._not_installed(self.feed[i], self.observed_at[i])
+            device = self.directory.devices[installed.device[installed.feed_end[self.feed[i]] - 1]].id
+            self._refuse(self.origin[i], reason, detail, int(received_at[i]), device, self._fragments.get(i))
         return observations.take(~bad)
+
+    def _not_installed(self, feed: int, observed_at: int) -> str:
+        """A sentence that names the time and the installations nearest to it."""
+        installed = self.directory.installed
+        rows = list(range(int(installed.feed_begin[feed]), int(installed.feed_end[feed])))
+        before = [r for r in rows if int(installed.end[r]) <= observed_at][-1:]
+        after = [r for r in rows if int(installed.start[r]) > observed_at][:1]
+        stream = self.directory.datastreams[int(installed.datastream[rows[0]])]
+        spans = []
+        for r in before + after:
+            start, end = int(installed.start[r]), int(installed.end[r])
+            since = "always" if start == BEGINNING_NS else f"from {iso(start)}"
+            until = "" if end == OPEN_NS else f" until {iso(end)}"
+            spans.append(f"{since}{until} ({self.directory.datastreams[int(installed.datastream[r])].id})")
+        name = self.directory.devices[int(installed.device[rows[0]])].id
+        return (
+            f"device {short(name)} was not installed for {stream.property} at {iso(observed_at)}; "
+            f"it was {' and '.join(spans)}"
+        )
 
     def _latest(self, now: int | None) -> int:
         return LAST_NS if now is None else min(LAST_NS, now + round(self._limits.max_future_s * NS_PER_S))

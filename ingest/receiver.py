@@ -20,6 +20,7 @@ from ingest.formats import pantau_json
 from ingest.packets import MALFORMED, OVERSIZE, RETAINED_BIT, USUAL_HEADS, Chunk
 from ingest.readings import Readings, RefusedError, short
 from ingest.settings import BrokerSettings, ClockSource, Limits
+from telemetry.brokers import UNKNOWN_BROKER, BrokerLink, listening_since
 from telemetry.directory import Directory
 from telemetry.observations import Observations
 
@@ -39,10 +40,15 @@ class Batch:
     clock: int | None
     """Latest time that the broker's clock has told so far. [ns since 1970 UTC]; None with the system's clock."""
     messages: int
-    listening_since_ns: int | None
-    """Since when all brokers are connected, in the pipeline's clock; None while one is not. [ns since 1970 UTC]"""
+    brokers: tuple[BrokerLink, ...]
+    """How each broker is heard, in the order of the settings and in the pipeline's clock."""
     receipts: list[tuple[Connection, int, list[bytes]]] = field(repr=False)
     """For ``Receiver.acknowledge``."""
+
+    @property
+    def listening_since_ns(self) -> int | None:
+        """Since when all brokers are connected; None while one is not. [ns since 1970 UTC]"""
+        return listening_since(self.brokers)
 
     def refused(self) -> Counter[tuple[str | None, Reason]]:
         """(device, reason) → readings or messages refused."""
@@ -81,6 +87,8 @@ class Receiver:
             twice = [name for (name, _), count in names.items() if count > 1]
             if twice:
                 raise SettingsError(f"{what} of each broker must be different, got {twice[0]!r} twice")
+        if len(brokers) > UNKNOWN_BROKER:
+            raise SettingsError(f"brokers must be at most {UNKNOWN_BROKER}, got {len(brokers)}")
         self._limits = limits if limits is not None else Limits()
         self._city = city
         self._clock_source = ClockSource(clock_source)
@@ -92,11 +100,14 @@ class Receiver:
         ]
         self._directory: Directory | None = None
         self._streams: dict[bytes, Mapping[str, int]] = {}
-        """Topic → the datastreams of its device, for topics that were seen."""
+        """Topic → the feeds of its device, for topics that were seen."""
         self._clock: int | None = None
         self._fault_logged = False
-        self._listening: tuple[int, ...] | None = None
-        self._listening_since: int | None = None
+        self._number = {connection: i for i, connection in enumerate(self._connections)}
+        self._seen: list[tuple[bool, int] | None] = [None] * len(self._connections)
+        """Whether each broker was connected at the last look, and in which session."""
+        self._since: list[int | None] = [None] * len(self._connections)
+        """By the broker's clock: since when that is so."""
         self.clock_speed = 1.0
         """How fast the broker's clock says it runs. [times real time]"""
         self.clock_steps_back = 0
@@ -142,7 +153,7 @@ class Receiver:
             self._limits.max_payload_bytes,
         )
         for connection, _, chunk in chunks:
-            number = readings.announce(connection.settings.name, chunk.topics, chunk.payloads)
+            number = readings.announce(connection.settings.name, chunk.topics, chunk.payloads, self._number[connection])
             readings.begin(now if by_broker else chunk.received_at, now)
             extra = 0
             for place, (topic, payload, head) in enumerate(zip(chunk.topics, chunk.payloads, chunk.heads, strict=True)):
@@ -178,7 +189,7 @@ class Receiver:
             dead_letters=readings.dead_letters,
             clock=self._clock if by_broker else None,
             messages=messages,
-            listening_since_ns=self.listening_since_ns,
+            brokers=self.brokers,
             receipts=receipts,
         )
 
@@ -195,21 +206,26 @@ class Receiver:
         return [connection.status() for connection in self._connections]
 
     @property
-    def listening_since_ns(self) -> int | None:
-        """Since when all brokers are connected, in the pipeline's clock; None while one is not. [ns since 1970 UTC]
+    def brokers(self) -> tuple[BrokerLink, ...]:
+        """How each broker is heard, in the order of the settings and in the pipeline's clock.
 
         While we are deaf, silence of a device says nothing. With the broker's clock this is as of the last ``poll``,
-        and None until that clock has spoken.
+        and without a time until that clock has spoken.
         """
-        if self._clock_source is ClockSource.BROKER:
-            return self._listening_since
-        latest = 0
-        for connection in self._connections:
+        by_broker = self._clock_source is ClockSource.BROKER
+        links = []
+        for i, connection in enumerate(self._connections):
             status = connection.status()
-            if not status.connected or status.since_ns is None:
-                return None
-            latest = max(latest, status.since_ns)
-        return latest
+            seen = self._seen[i]
+            connected = status.connected if not by_broker else seen is not None and seen[0]
+            since = self._since[i] if by_broker else status.since_ns
+            links.append(BrokerLink(connected, since, connection.settings.alarm_after_s))
+        return tuple(links)
+
+    @property
+    def listening_since_ns(self) -> int | None:
+        """Since when all brokers are connected, in the pipeline's clock; None while one is not. [ns since 1970 UTC]"""
+        return listening_since(self.brokers)
 
     def _deliver(self, connection: Connection, session: int, chunk: Chunk) -> None:
         self._chunks.append((connection, session, chunk))
@@ -250,17 +266,14 @@ class Receiver:
         return told
 
     def _follow_listening(self, now: int | None) -> None:
-        """Note, for the broker's clock, when the last of the brokers got connected."""
-        sessions = []
-        for connection in self._connections:
+        """Note, by the broker's clock, when each broker got connected or lost."""
+        for i, connection in enumerate(self._connections):
             session = connection.session
-            if not connection.status().connected:
-                self._listening = self._listening_since = None
-                return
-            sessions.append(session)
-        if self._listening != tuple(sessions) or self._listening_since is None:
-            self._listening = tuple(sessions)
-            self._listening_since = self._clock if self._clock is not None else now
+            seen, before = (connection.status().connected, session), self._seen[i]
+            still_lost = before is not None and not before[0] and not seen[0]  # another attempt failed
+            if self._since[i] is None or (seen != before and not still_lost):
+                self._since[i] = self._clock if self._clock is not None else now
+            self._seen[i] = seen
 
     def _handle_unusual(
         self, topic: bytes, payload: bytes, head: int, note: str | None, readings: Readings
@@ -277,7 +290,7 @@ class Receiver:
         return None
 
     def _find(self, topic: bytes, payload: bytes, head: int, note: str | None) -> Mapping[str, int] | None:
-        """The datastreams of the topic's device, or None if this is the clock's topic."""
+        """The feeds of the topic's device, or None if this is the clock's topic."""
         if head == MALFORMED:
             raise RefusedError(Reason.MALFORMED_PACKET, note or "a packet can't be read")
         try:
@@ -307,7 +320,7 @@ class Receiver:
                 Reason.RETAINED, "the broker stored this message earlier: publish readings without retain"
             )
         assert self._directory is not None
-        streams = self._directory.index_of.get(device)
+        streams = self._directory.feed_of.get(device)
         if streams is None:
             raise RefusedError(Reason.UNKNOWN_DEVICE, f"device {short(device)} is not registered in {self._city}")
         self._streams[topic] = streams

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ingest.errors import SettingsError
+from telemetry.brokers import BROKER_AFTER_S
 
 MAX_MQTT_PACKET = 268_435_455
 """Largest remaining length of an MQTT packet. [bytes; MQTT 5.0, 2.1.4]"""
@@ -57,6 +58,8 @@ class BrokerSettings:
     backoff_first_s: float = 0.5
     """Upper bound of the pause before the first new attempt; doubles with each failure."""
     backoff_max_s: float = 30.0
+    alarm_after_s: float = BROKER_AFTER_S
+    """A broker that we are not connected to for longer than this is an alarm."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -70,7 +73,7 @@ class BrokerSettings:
         _whole("receive_maximum", self.receive_maximum, 1, 65_535, where)
         _whole("keep_alive_s", self.keep_alive_s, 1, 65_535, where)
         _whole("session_expiry_s", self.session_expiry_s, 0, 2**32 - 1, where)
-        for name in ("connect_timeout_s", "backoff_first_s", "backoff_max_s"):
+        for name in ("connect_timeout_s", "backoff_first_s", "backoff_max_s", "alarm_after_s"):
             _above_zero(name, getattr(self, name), where)
         if self.backoff_max_s < self.backoff_first_s:
             raise SettingsError(

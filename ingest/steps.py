@@ -1,7 +1,8 @@
 """The journal's record of one step of the core: its readings, `now`, and the operators' actions.
 
 A replay of these records through the core gives the same results again. Columns are written as they are, so a record
-is a copy and no loop; 29 bytes a reading.
+is a copy and no loop; 30 bytes a reading. Records from before brokers were told apart have no column of brokers, and
+in their place since when all of them were heard.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from telemetry.alarms import Acknowledge
+from telemetry.brokers import BrokerLink
 from telemetry.observations import Observations
 
 STEP = 1
@@ -25,9 +27,9 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ("value", "<f8"),
     ("datastream", "<i4"),
     ("flag", "|u1"),
+    ("broker", "|u1"),
 )
 """Widest first: with an eight byte aligned start every column is aligned."""
-_ROW_BYTES = sum(np.dtype(kind).itemsize for _, kind in _COLUMNS)
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -35,6 +37,8 @@ class _Head(msgspec.Struct, array_like=True):
     now_ns: int
     listening_since_ns: int | None
     actions: list[Acknowledge]
+    brokers: list[BrokerLink] | None = None
+    """None: brokers are not told apart, and there is no column of them."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -49,27 +53,34 @@ class StepRecord:
     now_ns: int
     """[ns since 1970 UTC]"""
     listening_since_ns: int | None
-    """Since when all brokers were connected; None while one was not. [ns since 1970 UTC]"""
+    """Where ``brokers`` is None: since when all were connected; None while one was not. [ns since 1970 UTC]"""
     actions: tuple[Acknowledge, ...]
+    brokers: tuple[BrokerLink, ...] | None
+    """How each broker was heard, in the order of the settings."""
 
 
 def encode_step(
     observations: Observations,
     now_ns: int,
-    listening_since_ns: int | None,
+    listening_since_ns: int | None = None,
     actions: Sequence[Acknowledge] = (),
+    *,
+    brokers: Sequence[BrokerLink] | None = None,
 ) -> bytes:
     """One step's inputs as bytes, for ``Journal.append(STEP, ...)``.
 
+    Without ``brokers`` the brokers of the readings are left out too.
+
     Examples
     --------
-    >>> record = decode_step(encode_step(Observations.of([3], [10], [1.5]), 20, None))
-    >>> record.observations.value, record.now_ns, record.listening_since_ns
-    (array([1.5]), 20, None)
+    >>> record = decode_step(encode_step(Observations.of([3], [10], [1.5]), 20, brokers=[BrokerLink(True, 5)]))
+    >>> record.observations.value, record.now_ns, record.brokers
+    (array([1.5]), 20, (BrokerLink(connected=True, since=5, alarm_after_s=30.0),))
     """
-    head = _encode(_Head(len(observations), now_ns, listening_since_ns, list(actions)))
+    links = None if brokers is None else list(brokers)
+    head = _encode(_Head(len(observations), now_ns, listening_since_ns, list(actions), links))
     parts = [len(head).to_bytes(4, "little"), head, bytes(-(4 + len(head)) % 8)]
-    for name, kind in _COLUMNS:
+    for name, kind in _columns(links is not None):
         column: npt.NDArray[np.generic] = getattr(observations, name)
         parts.append(np.ascontiguousarray(column, dtype=kind).tobytes())
     return b"".join(parts)
@@ -91,11 +102,12 @@ def decode_step(data: bytes) -> StepRecord:
     except msgspec.MsgspecError as error:
         raise ValueError(f"the head of the step record can't be read: {error}") from error
     at = 4 + length + -(4 + length) % 8
-    expected = at + head.rows * _ROW_BYTES
+    kinds = _columns(head.brokers is not None)
+    expected = at + head.rows * sum(np.dtype(kind).itemsize for _, kind in kinds)
     if head.rows < 0 or len(data) != expected:
         raise ValueError(f"a step record of {head.rows} readings has {expected} bytes, got {len(data)}")
     columns = {}
-    for name, kind in _COLUMNS:
+    for name, kind in kinds:
         columns[name] = np.frombuffer(data, dtype=kind, count=head.rows, offset=at)
         at += head.rows * np.dtype(kind).itemsize
     return StepRecord(
@@ -103,4 +115,9 @@ def decode_step(data: bytes) -> StepRecord:
         now_ns=head.now_ns,
         listening_since_ns=head.listening_since_ns,
         actions=tuple(head.actions),
+        brokers=None if head.brokers is None else tuple(head.brokers),
     )
+
+
+def _columns(with_brokers: bool) -> tuple[tuple[str, str], ...]:
+    return _COLUMNS if with_brokers else _COLUMNS[:-1]

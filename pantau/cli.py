@@ -1,4 +1,4 @@
-"""The command line: ``pantau demo | run | replay | register | doctor | dead-letters | dashboards | bench``.
+"""The command line: ``pantau demo | run | replay | register | devices | accounts | doctor | dead-letters | …``.
 
 Exit codes: 0 all is well; 1 it could not be done, and one sentence says why; 2 the command was not understood;
 130 stopped with Ctrl-C before it was done.
@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pantau import __version__
+from pantau.accounts_command import add_accounts_command
+from pantau.devices_command import add_devices_command
 from pantau.startup import EXPECTED, sentence
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -126,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     config(sub)
     sub.add_argument("file", type=Path, help="a city file (docs/city-file.md)")
     as_json(sub)
+
+    add_devices_command(add, config, as_json)
+    add_accounts_command(add, config, as_json)
 
     sub = add("doctor", _doctor, "check configuration, disk, registry, brokers, store, clock and page", "pantau doctor")
     config(sub)
@@ -236,7 +242,7 @@ def _replay(chosen: argparse.Namespace) -> int:
     from pantau.startup import StartupError
     from simulators.recording import load_recording
     from simulators.replay import ConsoleProgress, register, replay
-    from simulators.replay_page import PipelinePage
+    from simulators.replay_page import TOKEN_VARIABLE, PipelinePage
     from simulators.replay_report import collect_report
 
     speed = None if chosen.speed == "max" else _speed(chosen.speed, "max or ")
@@ -262,7 +268,7 @@ def _replay(chosen: argparse.Namespace) -> int:
                     f"{settings.city.name!r}; make them the same, or use --local"
                 )
             broker, url, registry_url = settings.brokers[0], settings.page.url, settings.data.registry
-        page = PipelinePage(url)
+        page = PipelinePage(url, token="" if chosen.local else os.environ.get(TOKEN_VARIABLE, ""))
         page.status()  # before anything is changed: is there a pipeline at all?
         with contextlib.closing(Registry(registry_url)) as registry:
             version = register(recording, registry)

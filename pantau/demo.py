@@ -19,7 +19,15 @@ from iotcore import Broker
 from devices.registry import Registry
 from ingest.settings import BrokerSettings, ClockSource, Limits
 from pantau.runtime import Pipeline, Say
-from pantau.settings import CitySettings, ClockSettings, DataSettings, PageSettings, Settings
+from pantau.settings import (
+    CitySettings,
+    ClockSettings,
+    DataSettings,
+    PageAccess,
+    PageSettings,
+    Settings,
+    is_loopback,
+)
 from pantau.startup import StartupError
 from simulators.basemap import basemap
 from simulators.city import City
@@ -111,7 +119,11 @@ def demo_settings(options: DemoOptions, city: City, pipeline_port: int) -> Setti
         brokers=(BrokerSettings("embedded", "127.0.0.1", pipeline_port, watch_drops=False),),
         limits=Limits(),
         store=StoreSettings(folder=options.folder / "store"),
-        page=PageSettings(host=options.host, port=options.page_port),
+        page=PageSettings(
+            host=options.host,
+            port=options.page_port,
+            access=PageAccess.OPEN if is_loopback(options.host) else PageAccess.ACCOUNTS,
+        ),
     )
 
 

@@ -19,10 +19,12 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from devices.credentials.errors import CredentialsError
 from devices.errors import DevicesError, RegistryEmptyError
 from devices.registry import Registry
 from ingest.settings import BrokerSettings
 from pantau.demo import check_writable
+from pantau.logins import issuer_of
 from pantau.runtime import open_store
 from pantau.settings import ConfigurationError, Settings, load
 from pantau.startup import StartupError
@@ -59,7 +61,7 @@ def examine(path: Path | None) -> list[Finding]:
     findings = [Finding("configuration", "ok", name)]
     findings += [_disk(settings), _registry(settings)]
     findings += [_broker(broker) for broker in settings.brokers]
-    findings += [_store(settings), _clock(), _page(settings)]
+    findings += [_credentials(settings), _store(settings), _clock(), _page(settings)]
     return findings
 
 
@@ -154,6 +156,23 @@ def _broker(broker: BrokerSettings) -> Finding:
     )
 
 
+def _credentials(settings: Settings) -> Finding:
+    """Whether logins of devices can be made now."""
+    try:
+        issuer = issuer_of(settings)
+        problem = issuer.check() if issuer is not None else None
+    except (CredentialsError, ConfigurationError) as error:
+        issuer, problem = None, str(error)
+    if problem is not None:
+        return Finding("credentials", "failure", problem, "check the [credentials] section (docs/credentials.md)")
+    if issuer is None:
+        return Finding("credentials", "ok", 'kind is "none": the users of the broker are not managed here')
+    if note := issuer.note("en"):
+        advice = 'Mosquitto\'s dynamic security plugin needs no files and no reload: kind = "dynsec"'
+        return Finding("credentials", "warning", note, advice)
+    return Finding("credentials", "ok", f"{issuer.kind}: logins of devices can be made and revoked")
+
+
 def _store(settings: Settings) -> Finding:
     where = (
         f"{settings.store.url} ({settings.store.api})"
@@ -198,9 +217,9 @@ def _clock_synchronised() -> bool | None:
 def _page(settings: Settings) -> Finding:
     url = settings.page.url
     try:
-        with urllib.request.urlopen(f"{url}/api/status", timeout=3) as response:
-            status = json.load(response)
-        return Finding("page", "ok", f"{url}: a pipeline of {status['city']} is running there")
+        with urllib.request.urlopen(f"{url}/health", timeout=3) as response:
+            program = json.load(response)["program"]
+        return Finding("page", "ok", f"{url}: {program} is running there")
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         return Finding("page", "ok", f"{url}: free; no pipeline is running there")
     except (ValueError, KeyError):

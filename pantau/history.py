@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from storage.schema import KIND_NAMES
 from storage.store import AlarmRecord, Store
 from telemetry.alarms import AlarmKind
 from telemetry.directory import Directory
@@ -11,7 +12,7 @@ from telemetry.observations import Observations
 from telemetry.quality import GOOD
 from telemetry.results import DTYPES, Transitions, Windows
 
-_KINDS = {"level": AlarmKind.LEVEL, "silence": AlarmKind.SILENCE}
+_KINDS = {name: AlarmKind(kind) for kind, name in KIND_NAMES.items()}
 
 
 def chart(
@@ -39,12 +40,15 @@ def chart(
 
 def alarm_history(store: Store, directory: Directory, start_ns: int, end_ns: int) -> Transitions:
     """Past changes of alarms whose subjects are in the directory."""
-    streams = {d.id: i for i, d in enumerate(directory.datastreams)}
-    devices = {d.id: i for i, d in enumerate(directory.devices)}
+    subjects = {
+        AlarmKind.LEVEL: {d.id: i for i, d in enumerate(directory.datastreams)},
+        AlarmKind.SILENCE: {d.id: i for i, d in enumerate(directory.devices)},
+        AlarmKind.BROKER: {name: i for i, name in enumerate(directory.brokers)},
+    }
     rows = []
     for record in store.transitions(start_ns, end_ns):
         kind = _KINDS[record.kind]
-        subject = (streams if kind == AlarmKind.LEVEL else devices).get(record.subject)
+        subject = subjects[kind].get(record.subject)
         if subject is not None:
             rows.append(_row(record, kind, subject))
     if not rows:

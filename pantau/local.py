@@ -10,7 +10,7 @@ from pathlib import Path
 from ingest.settings import BrokerSettings, ClockSource, Limits
 from pantau.demo import check_writable, embedded_broker
 from pantau.runtime import Pipeline
-from pantau.settings import CitySettings, ClockSettings, DataSettings, PageSettings, Settings
+from pantau.settings import CitySettings, ClockSettings, DataSettings, PageAccess, PageSettings, Settings
 from storage.settings import StoreSettings
 
 
@@ -30,7 +30,7 @@ def local_pipeline(city: str, utc_offset_h: float, folder: Path) -> Iterator[tup
             brokers=(BrokerSettings("embedded", "127.0.0.1", pipeline_port, watch_drops=False),),
             limits=Limits(),
             store=StoreSettings(folder=folder / "store"),
-            page=PageSettings(port=0),
+            page=PageSettings(port=0, access=PageAccess.OPEN),
         )
         pipeline = Pipeline(settings)
         pipeline.start()

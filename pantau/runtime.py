@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dashboards.operator.api import operator_app
 from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus, StoreStatus
 from dashboards.operator.live import LiveCity
 from devices.errors import DevicesError
+from devices.fleet import Fleet
 from devices.registry import Registry
 from ingest.connection import BrokerStatus as Broker
 from ingest.dead_letters import DeadLetters
@@ -32,11 +32,13 @@ from ingest.journal import Journal
 from ingest.receiver import Batch, Receiver
 from ingest.settings import ClockSource
 from ingest.steps import STEP, decode_step, encode_step
-from pantau import __version__
 from pantau.history import alarm_history, chart
-from pantau.settings import ConfigurationError, Settings
+from pantau.logins import issuer_of, prepare
+from pantau.pages import pages
+from pantau.settings import ConfigurationError, PageAccess, Settings
 from pantau.snapshot import Snapshot
 from pantau.startup import StartupError
+from pantau.watching import FleetWatch
 from processing.core import State, step
 from storage.embedded import EmbeddedStore
 from storage.errors import SpoolFull
@@ -45,9 +47,13 @@ from storage.settings import StoreKind
 from storage.store import PipelineStatus, Store, StoredBatch
 from storage.writer import StoreWriter
 from telemetry.alarms import Acknowledge
+from telemetry.brokers import UNKNOWN_BROKER
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S, Observations, rfc3339
 from telemetry.results import Results, Transitions, Windows
+from web.accounts import Accounts
+from web.login import KnownAccounts
+from web.passwords import setup_code
 from web.server import Server, serve
 
 log = logging.getLogger(__name__)
@@ -109,28 +115,31 @@ class Counts:
     late: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     received_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """(datastreams,)"""
+    """(devices,)"""
     duplicates_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     late_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def grow(self, datastreams: int) -> None:
-        """Make room for new datastreams."""
+    def grow(self, devices: int) -> None:
+        """Make room for new devices."""
         for name in ("received_by", "duplicates_by", "late_by"):
             have = getattr(self, name)
-            setattr(self, name, np.concatenate([have, np.zeros(datastreams - have.size, dtype=np.int64)]))
+            setattr(self, name, np.concatenate([have, np.zeros(devices - have.size, dtype=np.int64)]))
 
-    def take(self, batch: Batch, results: Results) -> None:
+    def take(self, batch: Batch, results: Results, directory: Directory) -> None:
         """Add one step."""
         self.messages += batch.messages
         self.readings += len(batch.observations)
         self.duplicates += results.duplicates.size
         self.late += results.late.size
         n = self.received_by.size
-        self.received_by += np.bincount(batch.observations.datastream, minlength=n)
-        if results.duplicates.size:
-            self.duplicates_by += np.bincount(results.duplicates, minlength=n)
-        if results.late.size:
-            self.late_by += np.bincount(results.late, minlength=n)
+        came = batch.observations
+        for count, device in (
+            (self.received_by, directory.installed.device_at(came.datastream, came.observed_at)),
+            (self.duplicates_by, results.duplicate_devices),
+            (self.late_by, results.late_devices),
+        ):
+            if device.size:
+                count += np.bincount(device[device >= 0], minlength=n)
         for letter in batch.dead_letters:
             self.refused[letter.reason] = self.refused.get(letter.reason, 0) + 1
 
@@ -144,6 +153,7 @@ class Pipeline:
         self.live = LiveCity()
         self.counts = Counts()
         self.page: Server | None = None
+        self.accounts: KnownAccounts | None = None
         self._say = say
         self._folder = settings.data.folder
         self._closers: list[Callable[[], None]] = []
@@ -183,12 +193,20 @@ class Pipeline:
             self._basemap = read_basemap(self.settings.page.basemap)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._say("opening registry, store and journal")
-        self.registry = Registry(data.registry)
+        self.registry = Registry(data.registry, clock=self._clock)
         self._closers.append(self.registry.close)
+        if self.registry.city() is None:
+            self.registry.put_city(self.settings.city.name, self.settings.city.utc_offset_h, by="setup")
         self.dead_letters = DeadLetters(self._folder / "dead_letters.sqlite")
         self._closers.append(self.dead_letters.close)
         self.store = open_store(self.settings)
         self._closers.append(self.store.close)
+        self.watch = FleetWatch(
+            self.dead_letters,
+            now=self._clock,
+            clock_speed=lambda: self.receiver.clock_speed if hasattr(self, "receiver") else 1.0,
+            silent=self._silent_devices,
+        )
         self._resume()
         self._use(self.registry.directory() if self.registry.version() else self.directory)
         self._check_ahead()
@@ -199,9 +217,17 @@ class Pipeline:
         self.live.set_account_source(self.account)
         self.live.set_acknowledge(self._take_acknowledgement)
         page = self.settings.page
-        app = operator_app(self.live, version=__version__, allowed_hosts=page.allowed_hosts)
+        self.watch.observe(self.state.latest())
+        issuer = issuer_of(self.settings)
+        fleet = Fleet(self.registry, issuer, self.watch, self._basemap)
+        app = pages(self.live, self._open_accounts(), fleet, allowed_hosts=page.allowed_hosts)
         self.page = serve(app, page.host, page.port)
         self._closers.append(self.page.stop)
+        if self.accounts is not None and self.accounts.setup_code:
+            self._say(
+                f"There are no accounts yet: open {self.page.url}/setup and enter this one-time code: "
+                f"{self.accounts.setup_code}"
+            )
         self.receiver = Receiver(
             self.settings.brokers,
             self.settings.limits,
@@ -210,6 +236,19 @@ class Pipeline:
         )
         self._closers.append(self.receiver.close)
         self.receiver.start()
+        self.watch.logins.follow(self.settings.brokers)
+        self._closers.append(self.watch.logins.close)
+        if issuer is not None:
+            prepare(issuer, self._say)
+
+    def _open_accounts(self) -> KnownAccounts | None:
+        """The accounts, with a one-time code if there are none yet; None if the pages are open."""
+        if self.settings.page.access is PageAccess.OPEN:
+            return None
+        accounts = Accounts(self.settings.data.accounts)
+        self._closers.append(accounts.close)
+        self.accounts = KnownAccounts(accounts, setup_code() if accounts.empty() else "")
+        return self.accounts
 
     def _resume(self) -> None:
         """Bring the core to where it was: last snapshot, then the rest of the journal."""
@@ -241,7 +280,7 @@ class Pipeline:
         replayed = 0
         for at, kind, payload in self.journal.read(position):
             if kind == DIRECTORY:
-                self.directory = Directory.from_bytes(payload)
+                self._turn_to(Directory.from_bytes(payload))
             elif kind == STEP:
                 record = decode_step(payload)
                 self._now = record.now_ns
@@ -250,6 +289,7 @@ class Pipeline:
                     self.directory,
                     record.observations,
                     record.now_ns,
+                    brokers=record.brokers,
                     listening_since=record.listening_since_ns,
                     actions=record.actions,
                 )
@@ -257,6 +297,11 @@ class Pipeline:
                 replayed += len(record.observations)
         if replayed:
             self._say(f"resumed: {replayed} readings of the journal taken again")
+
+    def _turn_to(self, directory: Directory) -> None:
+        """Go on with this directory; brokers may have other numbers in it."""
+        self.state = self.state.rewired(self.directory.brokers, directory.brokers)
+        self.directory = directory
 
     def _use(self, directory: Directory) -> None:
         """Go on with another version of the directory, if it is another one.
@@ -271,6 +316,10 @@ class Pipeline:
                 f"the registry in {self._folder} is of the city {directory.city!r}, "
                 f"but city.name in the configuration is {self.settings.city.name!r}"
             )
+        # Brokers that are configured no longer keep their names behind the others: their alarms are still to be closed.
+        names = [b.name for b in self.settings.brokers]
+        names += [name for name in self.directory.brokers if name not in names]
+        directory = directory.with_brokers(tuple(names[:UNKNOWN_BROKER]))
         for what in ("datastreams", "devices"):
             known, new = ([x.id for x in getattr(d, what)] for d in (self.directory, directory))
             if new[: len(known)] != known:
@@ -281,10 +330,11 @@ class Pipeline:
         if directory.to_bytes() != self.directory.to_bytes():
             self.journal.append(DIRECTORY, directory.to_bytes())
             self.journal.commit()
-            self.directory = directory
+            self._turn_to(directory)
             self.state = self.state.grown_to(directory)
-        self.counts.grow(len(self.directory.datastreams))
+        self.counts.grow(len(self.directory.devices))
         self.live.set_directory(self.directory, self._basemap)
+        self.watch.use(self.directory)
 
     def _check_ahead(self) -> None:
         """Refuse to run by the computer's clock where readings are from its future: newer ones would look old."""
@@ -342,13 +392,21 @@ class Pipeline:
             self._now = time.time_ns()
         return self._now
 
+    def _clock(self) -> int:
+        """The present for other threads; before anything has told it, this computer's. [ns since 1970 UTC]"""
+        system = self.settings.clock.source == ClockSource.SYSTEM
+        return time.time_ns() if system or self._now is None else self._now
+
+    def _silent_devices(self) -> list[str]:
+        return [str(a["device"]) for a in self.live.alarms() if a["kind"] == "silence" and a["cleared_at"] is None]
+
     def _process(self, batch: Batch | None) -> None:
         """Journal, acknowledge, step, hand on. Without a batch: let time pass."""
         self._last_step_at = time.monotonic()
         if batch is None:
-            observations, listening = Observations.empty(), self.receiver.listening_since_ns
+            observations, brokers = Observations.empty(), self.receiver.brokers
         else:
-            observations, listening = batch.observations, batch.listening_since_ns
+            observations, brokers = batch.observations, batch.brokers
             if batch.clock is not None:
                 self._now = max(batch.clock, self._now or 0)
             self._with_room(lambda: self.dead_letters.keep(batch.dead_letters))
@@ -364,18 +422,17 @@ class Pipeline:
             actions = list(self._actions)
             self._actions.clear()
         self._complete = False
-        position = self._journal(encode_step(observations, now, listening, actions))
+        position = self._journal(encode_step(observations, now, actions=actions, brokers=brokers))
         if batch is not None:
             self.receiver.acknowledge(batch)
-        self.state, results = step(
-            self.state, self.directory, observations, now, listening_since=listening, actions=actions
-        )
+        self.state, results = step(self.state, self.directory, observations, now, brokers=brokers, actions=actions)
         if batch is not None:
-            self.counts.take(batch, results)
+            self.counts.take(batch, results, self.directory)
         self._hand_to_store(position, results)
         self._complete = True
         self.live.set_clock(str(self.settings.clock.source), now, self.receiver.clock_speed)
         self.live.observe(results.readings)
+        self.watch.observe(results.readings)
         self.live.transition(results.transitions)
         if len(observations) and self.settings.clock.source == ClockSource.SYSTEM:
             self._latency_s.append((time.time_ns() - int(observations.received_at[0])) / NS_PER_S)
@@ -503,14 +560,24 @@ class Pipeline:
 
     def account(self, device: str) -> DeviceAccount:
         """The loss account of one device: since the start of this process, but for what is stored: that is counted."""
-        streams = list(self.directory.index_of[device].values())
-        stored = sum(self.store.count_readings(*EVERYTHING_NS, self.directory.datastreams[i].id) for i in streams)
+        directory, installed = self.directory, self.directory.installed
+        index = next(i for i, d in enumerate(directory.devices) if d.id == device)
+        stored = 0
+        for row in np.flatnonzero(installed.device == index).tolist():
+            start, end = (
+                max(EVERYTHING_NS[0], int(installed.start[row])),
+                min(EVERYTHING_NS[1], int(installed.end[row])),
+            )
+            if start < end:
+                stored += self.store.count_readings(
+                    start, end, directory.datastreams[int(installed.datastream[row])].id
+                )
         refused = {str(reason): n for reason, n in self.dead_letters.count_for_device(device).items()}
         return DeviceAccount(
             device,
-            received=int(self.counts.received_by[streams].sum()),
-            duplicate=int(self.counts.duplicates_by[streams].sum()),
-            late=int(self.counts.late_by[streams].sum()),
+            received=int(self.counts.received_by[index]),
+            duplicate=int(self.counts.duplicates_by[index]),
+            late=int(self.counts.late_by[index]),
             refused=refused,
             stored=stored,
         )

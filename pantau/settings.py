@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import os
 import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from devices.credentials.settings import CredentialsSettings
 from ingest.settings import BrokerSettings, ClockSource, Limits
 from storage.settings import Secret, StoreKind, StoreSettings, WriterSettings
 
@@ -75,23 +78,62 @@ class DataSettings:
         """SQLAlchemy URL of the registry."""
         return f"sqlite:///{self.folder.absolute() / 'registry.sqlite'}"
 
+    @property
+    def accounts(self) -> str:
+        """SQLAlchemy URL of the accounts: a file of their own, or tables beside the registry's on a server."""
+        if not self.registry.startswith("sqlite"):
+            return self.registry
+        return f"sqlite:///{self.folder.absolute() / 'accounts.sqlite'}"
+
+
+class PageAccess(StrEnum):
+    """Who may use the pages."""
+
+    ACCOUNTS = "accounts"
+    """Who has an account, by its role."""
+    OPEN = "open"
+    """Everybody on this computer, without a login."""
+
 
 @dataclass(frozen=True)
 class PageSettings:
-    """The operator's page."""
+    """The pages: the operator's, the technician's, and their API."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. There are no accounts yet: anyone who reaches it may acknowledge alarms."""
+    """Address to listen on."""
     port: int = 8000
     """0 takes any free port."""
     allowed_hosts: tuple[str, ...] = ()
     """Names under which browsers reach the page. Literal addresses and localhost always work."""
     basemap: str = ""
     """A GeoJSON file with rivers, roads and districts to draw under the sites; empty: none."""
+    access: PageAccess = PageAccess.ACCOUNTS
+    """``accounts``: people log in. ``open``: no login; only where ``host`` is a loopback address."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port must be 0..65535, got {self.port}")
+        if self.access is PageAccess.OPEN and not is_loopback(self.host):
+            raise ValueError(
+                f'access = "open" needs a host that only this computer reaches, such as 127.0.0.1, got {self.host!r}: '
+                "without a login anyone could acknowledge alarms and change devices"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches what listens there.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
     @property
     def url(self) -> str:
@@ -112,6 +154,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     writer: WriterSettings = field(default_factory=WriterSettings)
     page: PageSettings = field(default_factory=PageSettings)
+    credentials: CredentialsSettings = field(default_factory=CredentialsSettings)
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -123,9 +166,10 @@ SECTIONS: dict[str, type[Any]] = {
     "store": StoreSettings,
     "store.writer": WriterSettings,
     "page": PageSettings,
+    "credentials": CredentialsSettings,
 }
 """Section of the file → the dataclass of its keys. ``[[broker]]`` may come several times."""
-SECRETS = {"broker": ("password",), "store": ("token", "password")}
+SECRETS = {"broker": ("password",), "store": ("token", "password"), "credentials": ("admin_password",)}
 """Keys that are given as the name of an environment variable, with ``_env`` behind the key."""
 
 
@@ -189,10 +233,16 @@ def parse(table: Mapping[str, Any], environment: Mapping[str, str] | None = None
         store=_section(StoreSettings, store, "store", env),
         writer=_section(WriterSettings, writer, "store.writer", env),
         page=_section(PageSettings, table.get("page", {}), "page", env),
+        credentials=_section(CredentialsSettings, table.get("credentials", {}), "credentials", env),
     )
     names = [b.name for b in settings.brokers]
     if len(set(names)) != len(names):
         raise ConfigurationError(f"each broker needs a name of its own, got {names} (broker.name)")
+    if settings.credentials.broker not in ("", *names):
+        raise ConfigurationError(
+            f"credentials.broker must be the name of a [[broker]] ({', '.join(names)}), "
+            f"got {settings.credentials.broker!r}"
+        )
     return settings
 
 

@@ -9,6 +9,7 @@ from ingest.errors import IngestError
 from pantau.settings import ConfigurationError
 from pantau.snapshot import SnapshotDamagedError
 from storage.errors import StorageError
+from web.errors import AccountsError
 from web.server import ListenError
 
 
@@ -24,6 +25,7 @@ EXPECTED = (
     IngestError,
     DevicesError,
     StorageError,
+    AccountsError,
     sqlite3.Error,
     OSError,
 )

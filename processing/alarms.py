@@ -1,4 +1,4 @@
-"""Alarms: levels with deadband and delays that climb and fall as one alarm, silence of devices, acknowledgement.
+"""Alarms: levels with deadband and delays that climb and fall as one alarm; their life cycle and acknowledgement.
 
 A level alarm follows the readings of its datastream in event time and takes each value to hold until the next one:
 a threshold's on-delay runs out at its own moment, be that between two readings. So the history of an alarm is the
@@ -10,7 +10,7 @@ Only these few go through the life cycle (ANSI/ISA-18.2) one by one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,15 @@ class Occurrences:
             changed_at=np.full(subjects, NEVER, dtype=np.int64),
         )
 
+    def grown_to(self, subjects: int) -> Occurrences:
+        """The same with room for at least so many subjects; alarms of new ones are normal."""
+        more = subjects - self.state.shape[0]
+        if more <= 0:
+            return self
+        room = Occurrences.empty(more)
+        names = [f.name for f in fields(self)]
+        return Occurrences(**{name: np.concatenate([getattr(self, name), getattr(room, name)]) for name in names})
+
 
 @dataclass(slots=True)
 class LevelState:
@@ -94,22 +103,6 @@ class LevelState:
             due_from=NOT_RUNNING,
             occurrence=Occurrences.empty(datastreams),
         )
-
-
-@dataclass(slots=True)
-class SilenceState:
-    """What silence alarms remember of each device."""
-
-    last_at: Ints
-    """Time of the newest reading; NEVER before the first."""
-    due_from: int
-    """Nobody falls silent before this moment. [ns]"""
-    occurrence: Occurrences
-
-    @classmethod
-    def empty(cls, devices: int) -> SilenceState:
-        """Nobody has spoken yet."""
-        return cls(np.full(devices, NEVER, dtype=np.int64), NEVER, Occurrences.empty(devices))
 
 
 @dataclass(slots=True)
@@ -475,116 +468,6 @@ def _pending(
             subject = subjects[row]
             found.append((subject, step, since[subject, step] + delay[subject], entered))
     return found
-
-
-# --------------------------------------------------------------------------------------------------------- silence
-
-
-def judge_silence(
-    state: SilenceState,
-    directory: Directory,
-    device: npt.NDArray[np.int32],
-    observed_at: Ints,
-    now: int,
-    listening_since: int | None,
-) -> Transitions:
-    """Raise an alarm for every device that did not send for its ``silence_after_s``, and clear it when it does.
-
-    It is judged by the time of observation, so a stale reading sent again does not make a device look alive, and a
-    gap is found even if the readings of both its sides come in one batch. While the pipeline does not hear a broker
-    (``listening_since`` is None), and for ``silence_after_s`` after it hears again, no device is accused.
-
-    Parameters
-    ----------
-    state : SilenceState
-        Changed in place.
-    device, observed_at : (n,) arrays
-        Device and time of each new reading, in any order. [ns]
-    now : int
-        [ns]
-    listening_since : int or None
-        Since when all brokers have been heard. [ns]
-
-    Returns
-    -------
-    Transitions
-        Ordered by time.
-    """
-    log = TransitionLog(AlarmKind.SILENCE, directory.version)
-    if device.size:
-        _find_gaps(state, directory, log, device, observed_at, listening_since)
-    if listening_since is not None and now > state.due_from:
-        heard = np.maximum(state.last_at, listening_since)
-        due = heard + directory.silence_after_ns
-        silent = (due < now) & (state.occurrence.severity == 0)
-        for subject in np.flatnonzero(silent):
-            _fall_silent(state.occurrence, directory, log, int(subject), int(heard[subject]))
-        speaking = due[state.occurrence.severity == 0]
-        state.due_from = int(speaking.min()) if speaking.size else NOT_RUNNING
-    return log.columns()
-
-
-def _find_gaps(
-    state: SilenceState,
-    directory: Directory,
-    log: TransitionLog,
-    device: npt.NDArray[np.int32],
-    observed_at: Ints,
-    listening_since: int | None,
-) -> None:
-    """Clear the alarms of devices that speak again, and find silences between the readings of the batch."""
-    order = np.lexsort((observed_at, device))
-    device, observed_at = device[order], observed_at[order]
-    segments = Segments.of(device)
-    before = np.empty_like(observed_at)
-    before[1:] = observed_at[:-1]
-    before[segments.start] = state.last_at[segments.key]
-    before = np.maximum(before, state.last_at[device])
-    o = state.occurrence
-    if listening_since is None:
-        gap = np.zeros(device.shape, dtype=np.bool_)
-        heard = before
-    else:
-        heard = np.maximum(before, listening_since)
-        gap = observed_at - heard > directory.silence_after_ns[device]
-    ends = (o.severity[device] > 0) & (observed_at > before)
-    for row in np.flatnonzero(gap | ends):
-        subject = int(device[row])
-        if o.severity[subject] == 0:
-            if not gap[row]:
-                continue
-            _fall_silent(o, directory, log, subject, int(heard[row]))
-        if observed_at[row] < o.raised_at[subject]:
-            continue  # an old reading that came late: the device is silent all the same
-        _speak_again(o, log, subject, int(observed_at[row]), int(before[row]))
-    newest = observed_at[segments.end - 1]
-    state.last_at[segments.key] = np.maximum(state.last_at[segments.key], newest)
-    due = state.last_at[segments.key] + directory.silence_after_ns[segments.key]
-    state.due_from = min(state.due_from, int(due.min()))
-
-
-def _fall_silent(o: Occurrences, directory: Directory, log: TransitionLog, subject: int, heard: int) -> None:
-    allowed_ns = int(directory.silence_after_ns[subject])
-    at = heard + allowed_ns
-    if o.state[subject] == AlarmState.RETURNED_UNACKNOWLEDGED:
-        o.state[subject] = AlarmState.NORMAL
-        log.note(o, subject, at)
-    o.state[subject] = AlarmState.UNACKNOWLEDGED
-    o.severity[subject] = Severity.WASPADA
-    o.raised_at[subject] = at
-    o.value[subject] = o.peak[subject] = o.threshold[subject] = allowed_ns / 1e9
-    o.peak_at[subject] = at
-    log.note(o, subject, at)
-
-
-def _speak_again(o: Occurrences, log: TransitionLog, subject: int, at: int, before: int) -> None:
-    """A silence that is over needs nobody's acknowledgement: it goes back to normal at once."""
-    o.state[subject] = AlarmState.NORMAL
-    o.severity[subject] = Severity.NORMAL
-    if before != NEVER:
-        o.value[subject] = o.peak[subject] = (at - before) / 1e9
-    o.peak_at[subject] = at
-    log.note(o, subject, at)
 
 
 # -------------------------------------------------------------------------------------------------------- operator

@@ -17,18 +17,18 @@ import numpy.typing as npt
 from processing.alarms import (
     LevelState,
     Occurrences,
-    SilenceState,
     TransitionLog,
     acknowledge,
     follow_ladders,
     judge_levels,
-    judge_silence,
     open_alarms,
 )
 from processing.quality import NEVER, QualityState, check, gross_range
 from processing.segments import Segments
+from processing.silence import DEAF, SilenceState, follow_watch, judge_brokers, judge_silence, listening_of
 from processing.windows import SLOTS, WIDTHS_S, WindowState, aggregate
 from telemetry.alarms import Acknowledge, AlarmKind
+from telemetry.brokers import UNKNOWN_BROKER, BrokerLink
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S, Observations
 from telemetry.quality import FAIL, UNKNOWN
@@ -62,6 +62,8 @@ class State:
     windows: tuple[WindowState, ...]
     level: LevelState
     silence: SilenceState
+    brokers: Occurrences
+    """Alarms of the brokers, as many as there were ever told of."""
     directory_version: int
     """Of the last step."""
 
@@ -84,13 +86,16 @@ class State:
             ),
             level=LevelState.empty(datastreams),
             silence=SilenceState.empty(devices),
+            brokers=Occurrences.empty(0),
             directory_version=-1,
         )
 
     @classmethod
     def for_directory(cls, directory: Directory) -> State:
         """Nothing has happened yet in this city."""
-        return cls.empty(len(directory.datastreams), len(directory.devices))
+        state = cls.empty(len(directory.datastreams), len(directory.devices))
+        state.silence.watched_since[directory.watched] = NEVER
+        return state
 
     def grown_to(self, directory: Directory) -> State:
         """The same state with room for the datastreams and devices that a newer directory appended."""
@@ -106,6 +111,24 @@ class State:
         room = State.empty(streams - have[0], devices - have[1])
         mine, more = dict(_arrays(self)), dict(_arrays(room))
         return _from_arrays({k: np.concatenate([v, more[k]]) if v.ndim else v for k, v in mine.items()})
+
+    def rewired(self, before: Sequence[str], after: Sequence[str]) -> State:
+        """The same state after the brokers, known by name, were put into another order, or some came or went."""
+        if tuple(before) == tuple(after) or not before:
+            return self
+        number = {name: i for i, name in enumerate(after)}
+        moved = np.full(UNKNOWN_BROKER + 1, UNKNOWN_BROKER, dtype=np.uint8)
+        brokers = Occurrences.empty(len(after))
+        for old, name in enumerate(before):
+            if name in number:
+                moved[old] = number[name]
+                if old < self.brokers.state.shape[0]:
+                    for f in fields(Occurrences):
+                        getattr(brokers, f.name)[number[name]] = getattr(self.brokers, f.name)[old]
+        self.silence.broker = moved[self.silence.broker]
+        self.silence.listening = np.empty(0, dtype=np.int64)
+        self.brokers = brokers
+        return self
 
     def to_bytes(self) -> bytes:
         """The whole state; ``from_bytes`` gives an equal one."""
@@ -132,6 +155,7 @@ class State:
             [
                 open_alarms(self.level.occurrence, AlarmKind.LEVEL, directory.version),
                 open_alarms(self.silence.occurrence, AlarmKind.SILENCE, directory.version),
+                open_alarms(self.brokers, AlarmKind.BROKER, directory.version),
             ]
         )
 
@@ -142,6 +166,7 @@ def step(
     observations: Observations,
     now: int,
     *,
+    brokers: Sequence[BrokerLink] | None = None,
     listening_since: int | None = None,
     actions: Sequence[Acknowledge] = (),
 ) -> tuple[State, Results]:
@@ -157,8 +182,12 @@ def step(
         In any order, duplicates included; may be empty, to let time pass.
     now : int
         The present. If it goes back, as a clock that is corrected does, nothing is undone. [ns since 1970 UTC]
+    brokers : sequence of BrokerLink or None
+        How we hear each broker, in the order of the settings. Silence of a device is judged by the broker through
+        which it was last heard.
     listening_since : int or None
-        Since when every broker has been heard; None while one is not. Silence is judged by it. [ns since 1970 UTC]
+        In place of ``brokers``, where these are not known: since when every broker has been heard; None while one is
+        not. There are no alarms of brokers then. [ns since 1970 UTC]
     actions : sequence of Acknowledge
         What operators did since the step before.
 
@@ -181,13 +210,12 @@ def step(
     streams = len(directory.datastreams)
     if len(observations) and not (observations.datastream.min() >= 0 and observations.datastream.max() < streams):
         raise ValueError(f"datastream index outside the directory's 0..{streams - 1} (version {directory.version})")
+    changes: list[Transitions] = []
     if directory.version != state.directory_version:
         # Other delays may be in force: look at everybody.
         state.directory_version = directory.version
         state.level.due_from = state.silence.due_from = NEVER
-        changed_ladders = follow_ladders(state.level, directory, now)
-    else:
-        changed_ladders = Transitions.empty()
+        changes += [follow_ladders(state.level, directory, now), follow_watch(state.silence, directory, now)]
     order = np.lexsort((observations.observed_at, observations.datastream))
     batch = observations.take(order)
     newer, corrects, duplicate, lost = _sort_out(state, batch)
@@ -222,26 +250,40 @@ def step(
     levels = judge_levels(
         state.level, directory, Segments.of(judged.datastream), judged.observed_at, judged.value, watermark
     )
-    heard = np.flatnonzero(~duplicate)
-    silences = judge_silence(
-        state.silence,
-        directory,
-        directory.device_of[batch.datastream[heard]],
-        batch.observed_at[heard],
-        now,
-        listening_since,
-    )
+    device = directory.installed.device_at(batch.datastream, batch.observed_at)
+    heard = np.flatnonzero(~duplicate & (device >= 0))
+    if brokers is None:
+        listening = np.array([DEAF if listening_since is None else listening_since], dtype=np.int64)
+    else:
+        listening = listening_of(brokers)
+        state.brokers = state.brokers.grown_to(len(brokers))
+        changes.append(judge_brokers(state.brokers, directory, brokers, now))
+    changes += [
+        levels,
+        judge_silence(
+            state.silence,
+            directory,
+            device[heard],
+            batch.observed_at[heard],
+            batch.broker[heard],
+            now,
+            listening,
+        ),
+        _act(state, directory, actions),
+    ]
     _remember_newest(state, segments, fresh, fresh_flag)
     kept = np.flatnonzero(~duplicate)
     readings = batch.take(kept)
     results = Results(
         readings=Observations(
-            readings.datastream, readings.observed_at, readings.received_at, readings.value, flag[kept]
+            readings.datastream, readings.observed_at, readings.received_at, readings.value, flag[kept], readings.broker
         ),
         windows=Windows.concat(windows) if windows else Windows.empty(),
-        transitions=Transitions.concat([changed_ladders, levels, silences, _act(state, directory, actions)]),
+        transitions=Transitions.concat(changes),
         duplicates=batch.datastream[duplicate],
+        duplicate_devices=device[duplicate],
         late=batch.datastream[lost],
+        late_devices=device[lost],
     )
     return state, results
 
@@ -319,14 +361,12 @@ def _remember_newest(state: State, segments: Segments, fresh: Observations, flag
 
 
 def _act(state: State, directory: Directory, actions: Sequence[Acknowledge]) -> Transitions:
-    logs = {
-        AlarmKind.LEVEL: TransitionLog(AlarmKind.LEVEL, directory.version),
-        AlarmKind.SILENCE: TransitionLog(AlarmKind.SILENCE, directory.version),
-    }
     occurrences = {
         AlarmKind.LEVEL: state.level.occurrence,
         AlarmKind.SILENCE: state.silence.occurrence,
+        AlarmKind.BROKER: state.brokers,
     }
+    logs = {kind: TransitionLog(kind, directory.version) for kind in occurrences}
     for action in actions:
         acknowledge(occurrences[action.kind], logs[action.kind], action)
     return Transitions.concat([log.columns() for log in logs.values()])
@@ -339,7 +379,17 @@ _PARTS: dict[str, type[Any]] = {
     "level": LevelState,
     "silence": SilenceState,
     "occurrence": Occurrences,
+    "brokers": Occurrences,
 }
+_LATER = {
+    f"{part}.{name}"
+    for part, names in (
+        ("silence", ("broker", "watched_since", "listening")),
+        ("brokers", tuple(f.name for f in fields(Occurrences))),
+    )
+    for name in names
+}
+"""Arrays that a state of an earlier Pantau does not have yet."""
 
 
 def _arrays(part: Any, prefix: str = "") -> list[tuple[str, npt.NDArray[Any]]]:
@@ -361,6 +411,11 @@ def _arrays(part: Any, prefix: str = "") -> list[tuple[str, npt.NDArray[Any]]]:
 
 
 def _from_arrays(arrays: dict[str, npt.NDArray[Any]]) -> State:
+    if _LATER - arrays.keys():
+        empty = State.empty(arrays["newest_at"].shape[0], arrays["silence.last_at"].shape[0])
+        empty.silence.watched_since[:] = NEVER  # everybody was watched
+        arrays = {name: a for name, a in _arrays(empty) if name in _LATER} | arrays
+
     def build(cls: type[Any], prefix: str) -> Any:
         values: dict[str, Any] = {}
         for f in fields(cls):

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from devices.checks import check_datastream, check_device, check_site
+from devices.checks import check_datastream_entry, check_device_entry, check_site_entry
+from devices.entities import DatastreamEntry, DeviceEntry, SiteEntry
 from simulators.recording_map import (
     FileMap,
     RecordingError,
@@ -199,12 +200,12 @@ class _Loader:
             truth=self._truth(self.map.truth, whole),
         )
         try:
-            for site in recording.sites:
-                check_site(site)
-            for device in recording.devices:
-                check_device(device)
-            for datastream in recording.datastreams:
-                check_datastream(datastream)
+            for s in recording.sites:
+                check_site_entry(SiteEntry(s.id, s.name, s.latitude, s.longitude, district=s.district))
+            for d in recording.devices:
+                check_device_entry(DeviceEntry(d.id, model=d.model, silence_after_s=d.silence_after_s))
+            for x in recording.datastreams:
+                check_datastream_entry(DatastreamEntry(x.id, x.site, x.property, x.limits, x.ladder))
             Directory(0, recording.city, 0.0, recording.sites, recording.devices, recording.datastreams)
         except ValueError as error:
             raise RecordingError(f"{self.map_path}: {error}") from error

@@ -7,9 +7,12 @@ from datetime import datetime
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from telemetry.observations import NS_PER_S
+
+TOKEN_VARIABLE = "PANTAU_TOKEN"
+"""Environment variable that holds an API token."""
 
 
 class ReplayError(Exception):
@@ -25,13 +28,16 @@ class PipelinePage:
         Such as ``http://127.0.0.1:8000``.
     timeout_s : float
         How long one answer may take.
+    token : str
+        An API token with the scope ``read``, where the page has accounts.
     """
 
-    def __init__(self, url: str, timeout_s: float = 20.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 20.0, token: str = "") -> None:
         if not url.startswith(("http://", "https://")):
             raise ReplayError(f"the page's address must start with http:// or https://, got {url!r}")
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def status(self) -> dict[str, Any]:
         """``GET /api/status``: city, clock and counts since start."""
@@ -56,12 +62,17 @@ class PipelinePage:
     def _get(self, path: str, **query: str) -> dict[str, Any] | None:
         url = self.url + path + ("?" + urlencode(query) if query else "")
         try:
-            with urlopen(url, timeout=self._timeout_s) as answer:
+            with urlopen(Request(url, headers=self._headers), timeout=self._timeout_s) as answer:
                 found: dict[str, Any] = json.load(answer)
         except HTTPError as error:
             with error:
                 if error.code == 404:
                     return None
+                if error.code in (401, 403):
+                    raise ReplayError(
+                        f"{self.url} lets only accounts in: set {TOKEN_VARIABLE} to a token that may read "
+                        "(pantau accounts create-token), or use --local"
+                    ) from error
                 raise ReplayError(f"{url} answers {error.code} {error.reason}") from error
         except (URLError, OSError) as error:
             raise ReplayError(f"cannot reach the pipeline's page {self.url}: {error}") from error

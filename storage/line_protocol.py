@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from storage import schema
@@ -92,7 +93,7 @@ class LineEncoder:
         keep = last_of_each(np.zeros(len(rows), np.int64), rows.datastream, rows.observed_at)
         frame = pl.DataFrame(
             {
-                "tags": self._datastream_tags(directory).gather(rows.datastream[keep].astype(np.uint32)),
+                "tags": self._tags_at(directory, rows.datastream[keep], rows.observed_at[keep]),
                 "value": rows.value[keep],
                 "flag": rows.flag[keep],
                 "time": rows.observed_at[keep],
@@ -118,7 +119,7 @@ class LineEncoder:
         names = pl.Series([escape_tag(schema.window_name(int(w))) for w in widths], dtype=pl.String)
         frame = pl.DataFrame(
             {
-                "tags": self._datastream_tags(directory).gather(rows.datastream[keep].astype(np.uint32)),
+                "tags": self._tags_at(directory, rows.datastream[keep], rows.start[keep]),
                 "width": names.gather(np.searchsorted(widths, rows.width_s[keep]).astype(np.uint32)),
                 "count": rows.count[keep],
                 "good_count": rows.good_count[keep],
@@ -151,6 +152,20 @@ class LineEncoder:
                 pl.col("time").cast(pl.String),
             ).alias("line")
         )["line"]
+
+    def _tags_at(self, directory: Directory, datastream: npt.NDArray[np.int32], at: npt.NDArray[np.int64]) -> pl.Series:
+        """The tags of each row, with the device that fed its datastream at the time: so a swap moves no old row."""
+        tags, index = self._datastream_tags(directory), datastream.astype(np.uint32)
+        device = directory.installed.device_at(datastream, at)
+        other = np.flatnonzero(device != directory.device_of[datastream])
+        if other.size:
+            pairs, inverse = np.unique(
+                np.stack([datastream[other], device[other]], axis=1), axis=0, return_inverse=True
+            )
+            index[other] = len(tags) + inverse.reshape(-1)
+            former = [tag_text(schema.datastream_tags(directory, stream, device)) for stream, device in pairs.tolist()]
+            tags = pl.concat([tags, pl.Series(former, dtype=pl.String)])
+        return tags.gather(index)
 
     def _datastream_tags(self, directory: Directory) -> pl.Series:
         if self._of is not directory:

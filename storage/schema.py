@@ -2,7 +2,7 @@
 
 Every tag has as many values as there are sites, devices, datastreams or alarms, never more with time: no message
 number, time or free text is a tag. So the number of series is bounded by the directory:
-datastreams x (1 + number of window widths) + datastreams + devices + 1.
+datastreams x (1 + number of window widths) x devices that fed them + datastreams + devices + brokers + 1.
 
 This module holds names only; encoding is in ``line_protocol``, files in ``embedded``.
 """
@@ -62,7 +62,7 @@ DISTRICT = "district"
 SITE = "site"
 """Site id."""
 DEVICE = "device"
-"""Device id."""
+"""Id of the device that fed the datastream at that time."""
 DATASTREAM = "datastream"
 """Datastream id."""
 PROPERTY = "property"
@@ -72,9 +72,9 @@ DOMAIN = "domain"
 WIDTH = "width"
 """Width of a window: a window name."""
 KIND = "kind"
-"""What an alarm is about: level or silence."""
+"""What an alarm is about: level, silence or broker."""
 SUBJECT = "subject"
-"""Datastream id (level) or device id (silence)."""
+"""Datastream id (level), device id (silence) or name of the broker (broker)."""
 
 DATASTREAM_TAGS = (CITY, DISTRICT, SITE, DEVICE, DATASTREAM, PROPERTY, DOMAIN)
 
@@ -103,7 +103,8 @@ WINDOW_NAMES: dict[int, str] = {w: window_name(w) for w in WINDOW_WIDTHS_S}
 # Kinds of alarms.
 LEVEL = "level"
 SILENCE = "silence"
-KIND_NAMES: dict[int, str] = {AlarmKind.LEVEL: LEVEL, AlarmKind.SILENCE: SILENCE}
+BROKER = "broker"
+KIND_NAMES: dict[int, str] = {AlarmKind.LEVEL: LEVEL, AlarmKind.SILENCE: SILENCE, AlarmKind.BROKER: BROKER}
 
 _F, _I, _S = FieldType.FLOAT, FieldType.INTEGER, FieldType.STRING
 
@@ -137,8 +138,8 @@ ALARM = Measurement(
     (
         Field("state", _I, "", "0 normal, 1 unacknowledged, 2 acknowledged, 3 returned unacknowledged."),
         Field("severity", _I, "", "0 normal, 1 waspada, 2 siaga, 3 awas."),
-        Field("value", _F, "property", "The reading that caused the change; for silence, seconds without a reading."),
-        Field("threshold", _F, "property", "The threshold that was passed; for silence, the allowed seconds."),
+        Field("value", _F, "property", "The reading that caused the change; else seconds of silence or absence."),
+        Field("threshold", _F, "property", "The threshold that was passed; else the allowed seconds."),
         Field("peak", _F, "property", "Worst reading of this occurrence so far."),
         Field("raised_at", _I, "ns since 1970 UTC", "When this occurrence of the alarm began."),
         Field("peak_at", _I, "ns since 1970 UTC", "When the peak was."),
@@ -170,8 +171,10 @@ PIPELINE = Measurement(
 MEASUREMENTS: dict[str, Measurement] = {m.name: m for m in (READING, WINDOW, ALARM, PIPELINE)}
 
 
-def datastream_tags(directory: Directory, datastream: int) -> dict[str, str]:
+def datastream_tags(directory: Directory, datastream: int, device: int | None = None) -> dict[str, str]:
     """Tag values of a datastream, by its index; every tag of ``DATASTREAM_TAGS`` that is not empty.
+
+    ``device`` is the index of the device that fed it then, if that is not the one that does now.
 
     Examples
     --------
@@ -185,12 +188,13 @@ def datastream_tags(directory: Directory, datastream: int) -> dict[str, str]:
     """
     stream = directory.datastreams[datastream]
     site = directory.sites[int(directory.site_of[datastream])]
+    fed_by = int(directory.device_of[datastream]) if device is None else device
     return _filled(
         {
             CITY: directory.city,
             DISTRICT: site.district,
             SITE: site.id,
-            DEVICE: stream.device,
+            DEVICE: directory.devices[fed_by].id if fed_by >= 0 else "",
             DATASTREAM: stream.id,
             PROPERTY: stream.property,
             DOMAIN: str(PROPERTIES[stream.property].domain),

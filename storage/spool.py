@@ -30,6 +30,7 @@ MAGIC = b"PANTSPL1"
 _log = logging.getLogger(__name__)
 
 _TYPES: dict[str, Any] = DTYPES | {"observed_at": np.int64, "received_at": np.int64, "flag": np.uint8}
+"""The columns that are spooled: the broker of a reading is not stored."""
 _KINDS: dict[str, Any] = {"readings": Observations, "windows": Windows, "transitions": Transitions}
 
 
@@ -165,7 +166,7 @@ def packed(batches: Sequence[StoredBatch], name_of: Any) -> bytes:
                 "pipeline": [asdict(s) for s in b.pipeline],
             }
             | {
-                kind: {f.name: getattr(getattr(b, kind), f.name).tobytes() for f in fields(of)}
+                kind: {f.name: getattr(getattr(b, kind), f.name).tobytes() for f in fields(of) if f.name in _TYPES}
                 for kind, of in _KINDS.items()
             }
             for b in batches

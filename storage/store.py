@@ -123,11 +123,11 @@ class AlarmRecord:
     """One change of one alarm, as history: names instead of indexes, since the directory may have moved on."""
 
     kind: str
-    """level or silence."""
+    """level, silence or broker."""
     subject: str
-    """Datastream id or device id."""
+    """Datastream id, device id or name of the broker."""
     property: str
-    """Empty for silence."""
+    """Empty but for level."""
     domain: str
     city: str
     district: str
@@ -162,6 +162,8 @@ def alarm_records(directory: Directory, rows: Transitions) -> list[AlarmRecord]:
             name, at_site, observed = stream.id, stream.site, stream.property
             domain = PROPERTIES[observed].domain
             label = level_label(directory, subject, severity, threshold)
+        elif kind == AlarmKind.BROKER:
+            name, at_site, observed, domain, label = directory.broker_name(subject), "", "", Domain.DEVICE, ""
         else:
             device = directory.devices[subject]
             name, at_site, observed, domain, label = device.id, device.site, "", Domain.DEVICE, ""

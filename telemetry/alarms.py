@@ -25,6 +25,8 @@ class AlarmKind(IntEnum):
     """A datastream beyond its thresholds. Subject: datastream index."""
     SILENCE = 2
     """A device that does not send. Subject: device index."""
+    BROKER = 3
+    """A broker that we are not connected to. Subject: its number, in the order of the settings."""
 
 
 class AlarmState(IntEnum):

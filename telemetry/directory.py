@@ -6,6 +6,7 @@ datastream index. A change in the registry is a new Directory, swapped in betwee
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from telemetry.alarms import Severity
+from telemetry.installations import BEGINNING_NS, OPEN_NS, Installed, OverlapError, build
 from telemetry.properties import PROPERTIES, ObservedProperty
 
 MAX_STEPS = 4
@@ -93,24 +95,54 @@ class Site(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """A sensor station as it is installed now."""
+    """A sensor station as it is now."""
 
     id: str
     site: str
+    """Where it is installed; "": nowhere."""
     model: str = ""
     silence_after_s: float = 600.0
     """Without any reading for this long, the device counts as silent."""
+    watched: bool = True
+    """Whether its silence is an alarm; not while it is planned, in maintenance or retired."""
 
 
 class Datastream(msgspec.Struct, frozen=True):
-    """One observed property at one site, fed now by one device."""
+    """One observed property at one site. It goes on when the device that feeds it is swapped for another."""
 
     id: str
     site: str
     device: str
+    """The device that feeds it now or, where there is none, did last; "": there never was one."""
     property: str
     limits: Limits = Limits()
     ladder: Ladder = Ladder()
+
+
+class Installation(msgspec.Struct, frozen=True, gc=False):
+    """This device fed this datastream from a moment on, up to another."""
+
+    device: str
+    datastream: str
+    start_ns: int
+    """[ns since 1970 UTC]"""
+    end_ns: int | None = None
+    """The first moment after it. None: it goes on. [ns since 1970 UTC]"""
+
+
+class Calibration(msgspec.Struct, frozen=True, gc=False):
+    """What a device's values are multiplied by, and then raised by, from a moment of observation on.
+
+    It holds until the device's next calibration for that datastream. Before the first one values are as they come.
+    """
+
+    device: str
+    datastream: str
+    scale: float
+    offset: float
+    """[unit of the property]"""
+    valid_from_ns: int
+    """[ns since 1970 UTC]"""
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -120,6 +152,9 @@ class _Content(msgspec.Struct, frozen=True):
     sites: tuple[Site, ...]
     devices: tuple[Device, ...]
     datastreams: tuple[Datastream, ...]
+    installations: tuple[Installation, ...] = ()
+    calibrations: tuple[Calibration, ...] = ()
+    brokers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +163,8 @@ class Directory:
 
     The position of a datastream in ``datastreams`` is its index, and that of a device in ``devices`` its own.
     Neither is ever given to another one; a later version only appends.
+
+    A datastream without any of the ``installations`` has always been fed by its ``Datastream.device``.
     """
 
     version: int
@@ -136,9 +173,15 @@ class Directory:
     sites: tuple[Site, ...]
     devices: tuple[Device, ...]
     datastreams: tuple[Datastream, ...]
+    installations: tuple[Installation, ...] = ()
+    """In any order. One datastream, and one property of one device, has only one at a time."""
+    calibrations: tuple[Calibration, ...] = ()
+    brokers: tuple[str, ...] = ()
+    """Names of the brokers in the order of the settings; the registry knows nothing of them."""
 
     site_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
     device_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    """Installed now or, where none is, last; -1 where there never was one."""
     latitude: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
     longitude: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
     fail_min: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
@@ -160,8 +203,16 @@ class Directory:
     gate: npt.NDArray[np.uint8] = field(init=False, repr=False, compare=False)
     silence_after_ns: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
     """(devices,)"""
+    watched: npt.NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    """(devices,) whether silence is an alarm: the device says so, and it is installed."""
+    expected_since: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    """(devices,) start of the oldest installation that goes on; before it there is no silence. [ns since 1970 UTC]"""
+    installed: Installed = field(init=False, repr=False, compare=False)
+    """Installations and calibrations as arrays."""
     index_of: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
-    """Device id → property name → datastream index: how ingest finds a reading's datastream."""
+    """Device id → property name → index of the datastream that the device feeds now or did last."""
+    feed_of: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
+    """Device id → property name → feed, for ``installed.at``: how ingest finds a reading's datastream."""
 
     def __post_init__(self) -> None:
         site_index = _unique([s.id for s in self.sites], "site")
@@ -169,7 +220,8 @@ class Directory:
         _unique([d.id for d in self.datastreams], "datastream")
         _check(self)
         for device in self.devices:
-            _found(site_index, device.site, "site", f"device {device.id!r}")
+            if device.site:
+                _found(site_index, device.site, "site", f"device {device.id!r}")
         streams = self.datastreams
         put = object.__setattr__
         put(
@@ -177,11 +229,7 @@ class Directory:
             "site_of",
             _column([_found(site_index, d.site, "site", f"datastream {d.id!r}") for d in streams], np.int32),
         )
-        put(
-            self,
-            "device_of",
-            _column([_found(device_index, d.device, "device", f"datastream {d.id!r}") for d in streams], np.int32),
-        )
+        self._install(device_index)
         put(self, "latitude", _column([self.sites[i].latitude for i in self.site_of], np.float64))
         put(self, "longitude", _column([self.sites[i].longitude for i in self.site_of], np.float64))
         inf = math.inf
@@ -223,21 +271,125 @@ class Directory:
             "silence_after_ns",
             _column([round(d.silence_after_s * 1e9) for d in self.devices], np.int64),
         )
+
+    def _install(self, device_index: dict[str, int]) -> None:
+        """Fill everything that depends on installations and calibrations."""
+        put = object.__setattr__
+        streams = self.datastreams
+        stream_index = {d.id: i for i, d in enumerate(streams)}
+        names = list(PROPERTIES)
+        number = {name: i for i, name in enumerate(names)}
+        device = [_found(device_index, x.device, "device", "an installation") for x in self.installations]
+        stream = [_found(stream_index, x.datastream, "datastream", "an installation") for x in self.installations]
+        start = [x.start_ns for x in self.installations]
+        end = [OPEN_NS if x.end_ns is None else x.end_ns for x in self.installations]
+        placed = set(stream)
+        for i, d in enumerate(streams):
+            if d.device:
+                fed_by = _found(device_index, d.device, "device", f"datastream {d.id!r}")
+                if i not in placed:
+                    device.append(fed_by)
+                    stream.append(i)
+                    start.append(BEGINNING_NS)
+                    end.append(OPEN_NS)
+        calibrations = self.calibrations
+        try:
+            installed = build(
+                np.array(device, dtype=np.int32),
+                np.array(stream, dtype=np.int32),
+                np.array(start, dtype=np.int64),
+                np.array(end, dtype=np.int64),
+                np.array([number[d.property] for d in streams], dtype=np.int32),
+                (
+                    np.array(
+                        [_found(device_index, c.device, "device", "a calibration") for c in calibrations], np.int32
+                    ),
+                    np.array(
+                        [_found(stream_index, c.datastream, "datastream", "a calibration") for c in calibrations],
+                        np.int32,
+                    ),
+                    np.array([c.valid_from_ns for c in calibrations], np.int64),
+                    np.array([c.scale for c in calibrations], np.float64),
+                    np.array([c.offset for c in calibrations], np.float64),
+                ),
+            )
+        except OverlapError as error:
+            first, second = error.first, error.second
+            whose, other = streams[stream[first]], streams[stream[second]]
+            name = self.devices[device[second]].id
+            if error.what == "datastream":
+                raise ValueError(
+                    f"datastream {whose.id!r} is fed by device {self.devices[device[first]].id!r} and by {name!r} "
+                    f"at the same time"
+                ) from None
+            if start[first] == start[second] == BEGINNING_NS:
+                raise ValueError(f"device {name!r} feeds {whose.property} twice (datastream {other.id!r})") from None
+            raise ValueError(
+                f"device {name!r} feeds {whose.property} of datastream {whose.id!r} and {other.id!r} at the same time"
+            ) from None
+        put(self, "installed", installed)
+        put(self, "device_of", installed.device_of)
+        goes_on = np.zeros(len(self.devices), dtype=np.bool_)
+        goes_on[installed.device[installed.end == OPEN_NS]] = True
+        ended = np.zeros(len(self.devices), dtype=np.bool_)
+        ended[installed.device] = True
+        ended &= ~goes_on
+        since = np.full(len(self.devices), OPEN_NS, dtype=np.int64)
+        still = installed.end == OPEN_NS
+        np.minimum.at(since, installed.device[still], installed.start[still])
+        since[~goes_on] = BEGINNING_NS
+        put(self, "expected_since", _frozen(since))
+        wanted = np.array([d.watched and d.site != "" for d in self.devices], dtype=np.bool_)
+        put(self, "watched", _frozen(wanted & ~ended))
         index_of: dict[str, dict[str, int]] = {d.id: {} for d in self.devices}
-        for i, stream in enumerate(streams):
-            if stream.property in index_of[stream.device]:
-                raise ValueError(f"device {stream.device!r} feeds {stream.property} twice (datastream {stream.id!r})")
-            index_of[stream.device][stream.property] = i
+        feed_of = index_of
+        last = installed.feed_end[installed.feed_end > installed.feed_begin] - 1
+        last = last[np.argsort(installed.datastream[last], kind="stable")]
+        feeds = installed.feed[last].tolist()
+        rows = list(zip(installed.device[last].tolist(), installed.datastream[last].tolist(), feeds, strict=True))
+        for which, i, _ in rows:
+            index_of[self.devices[which].id][streams[i].property] = i
+        former = [row for row in rows if row[2] >= len(streams)]
+        if former:
+            feed_of = dict(index_of)
+            for which, i, feed in former:
+                name = self.devices[which].id
+                if feed_of[name] is index_of[name]:
+                    feed_of[name] = dict(index_of[name])
+                feed_of[name][streams[i].property] = feed
         put(self, "index_of", index_of)
+        put(self, "feed_of", feed_of)
 
     def observed_property(self, datastream: int) -> ObservedProperty:
         """The catalogue entry of a datastream."""
         return PROPERTIES[self.datastreams[datastream].property]
 
+    def with_brokers(self, brokers: tuple[str, ...]) -> Directory:
+        """The same Directory with these names of brokers; the arrays are shared, so it costs nothing."""
+        if brokers == self.brokers:
+            return self
+        named = copy.copy(self)
+        object.__setattr__(named, "brokers", brokers)
+        return named
+
+    def broker_name(self, number: int) -> str:
+        """What the broker with this number is called; its number where that is not known."""
+        return self.brokers[number] if 0 <= number < len(self.brokers) else str(number)
+
     def to_bytes(self) -> bytes:
         """The whole content as JSON; ``from_bytes`` gives an equal Directory."""
         return msgspec.json.encode(
-            _Content(self.version, self.city, self.utc_offset_h, self.sites, self.devices, self.datastreams)
+            _Content(
+                self.version,
+                self.city,
+                self.utc_offset_h,
+                self.sites,
+                self.devices,
+                self.datastreams,
+                self.installations,
+                self.calibrations,
+                self.brokers,
+            )
         )
 
     @staticmethod
@@ -247,7 +399,17 @@ class Directory:
         Raises msgspec.DecodeError if it is no such JSON, ValueError if it is but its content cannot be right.
         """
         c = msgspec.json.decode(data, type=_Content)
-        return Directory(c.version, c.city, c.utc_offset_h, c.sites, c.devices, c.datastreams)
+        return Directory(
+            c.version,
+            c.city,
+            c.utc_offset_h,
+            c.sites,
+            c.devices,
+            c.datastreams,
+            c.installations,
+            c.calibrations,
+            c.brokers,
+        )
 
 
 def _or(value: float | None, default: float) -> float:
@@ -291,11 +453,38 @@ def _check(directory: Directory) -> None:
                 f"device {device.id!r}: silence_after_s must be above 0 and at most {MAX_DURATION_S:.0f}, "
                 f"got {device.silence_after_s}"
             )
+    fine: set[Limits | Ladder] = set()  # most datastreams share theirs with others
     for stream in directory.datastreams:
         if stream.property not in PROPERTIES:
             raise ValueError(f"datastream {stream.id!r}: unknown observed property {stream.property!r}")
-        _check_limits(stream.limits, stream.id)
-        check_ladder(stream.ladder, stream.id)
+        if stream.limits not in fine:
+            _check_limits(stream.limits, stream.id)
+            fine.add(stream.limits)
+        if stream.ladder not in fine:
+            check_ladder(stream.ladder, stream.id)
+            fine.add(stream.ladder)
+    for x in directory.installations:
+        where = f"installation of device {x.device!r} at datastream {x.datastream!r}"
+        end = OPEN_NS if x.end_ns is None else x.end_ns
+        if not BEGINNING_NS <= x.start_ns < end <= OPEN_NS:
+            raise ValueError(f"{where}: start_ns must lie before end_ns, got {x.start_ns} and {x.end_ns}")
+    _check_calibrations(directory.calibrations)
+
+
+def _check_calibrations(calibrations: tuple[Calibration, ...]) -> None:
+    seen: set[tuple[str, str, int]] = set()
+    for c in calibrations:
+        where = f"calibration of device {c.device!r} at datastream {c.datastream!r}"
+        if not (math.isfinite(c.scale) and c.scale != 0):
+            raise ValueError(f"{where}: scale must be a finite number other than 0, got {c.scale}")
+        if not math.isfinite(c.offset):
+            raise ValueError(f"{where}: offset must be a finite number, got {c.offset}")
+        if not BEGINNING_NS <= c.valid_from_ns <= OPEN_NS:
+            raise ValueError(f"{where}: valid_from_ns must be nanoseconds since 1970, got {c.valid_from_ns}")
+        key = (c.device, c.datastream, c.valid_from_ns)
+        if key in seen:
+            raise ValueError(f"{where}: two are valid from the same moment, {c.valid_from_ns}")
+        seen.add(key)
 
 
 def _check_limits(limits: Limits, where: str) -> None:

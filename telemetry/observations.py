@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from telemetry.brokers import UNKNOWN_BROKER
 from telemetry.quality import UNKNOWN
 
 NS_PER_S = 1_000_000_000
+_NO_BROKERS = np.empty(0, dtype=np.uint8)
+_UNKNOWN_BROKER = np.uint8(UNKNOWN_BROKER)
 
 
 def rfc3339(ns: int) -> str:
@@ -39,10 +42,14 @@ class Observations:
     """In the unit of the observed property. NaN means missing."""
     flag: npt.NDArray[np.uint8]
     """QARTOD flag; UNKNOWN before the quality tests ran."""
+    broker: npt.NDArray[np.uint8] = field(default_factory=lambda: _NO_BROKERS)
+    """Number of the broker it came through, in the order of the settings; UNKNOWN_BROKER where none is given."""
 
     def __post_init__(self) -> None:
         n = self.datastream.shape
-        for name in ("observed_at", "received_at", "value", "flag"):
+        if self.broker is _NO_BROKERS:
+            object.__setattr__(self, "broker", np.broadcast_to(_UNKNOWN_BROKER, n))
+        for name in ("observed_at", "received_at", "value", "flag", "broker"):
             if getattr(self, name).shape != n:
                 raise ValueError(f"{name} must have the shape of datastream {n}, got {getattr(self, name).shape}")
 
@@ -87,6 +94,7 @@ class Observations:
             received_at=np.concatenate([p.received_at for p in parts]),
             value=np.concatenate([p.value for p in parts]),
             flag=np.concatenate([p.flag for p in parts]),
+            broker=np.concatenate([p.broker for p in parts]),
         )
 
     def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Observations:
@@ -97,4 +105,5 @@ class Observations:
             received_at=self.received_at[index],
             value=self.value[index],
             flag=self.flag[index],
+            broker=self.broker[index],
         )

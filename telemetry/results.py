@@ -89,7 +89,7 @@ class Transitions(Columns):
     kind: npt.NDArray[np.uint8]
     """AlarmKind."""
     subject: npt.NDArray[np.int32]
-    """Datastream index (LEVEL) or device index (SILENCE)."""
+    """Datastream index (LEVEL), device index (SILENCE) or number of the broker (BROKER)."""
     raised_at: npt.NDArray[np.int64]
     """When this occurrence of the alarm began. [ns since 1970 UTC]"""
     at: npt.NDArray[np.int64]
@@ -99,9 +99,9 @@ class Transitions(Columns):
     severity: npt.NDArray[np.uint8]
     """Severity after the change; 0 once the condition is gone."""
     value: npt.NDArray[np.float64]
-    """The reading that caused the change (LEVEL), or the seconds of silence (SILENCE)."""
+    """The reading that caused the change (LEVEL), or the seconds of silence (SILENCE) or absence (BROKER)."""
     threshold: npt.NDArray[np.float64]
-    """The threshold that was passed, or the allowed seconds of silence."""
+    """The threshold that was passed, or the allowed seconds of silence or absence."""
     peak: npt.NDArray[np.float64]
     """Worst reading of this occurrence so far."""
     peak_at: npt.NDArray[np.int64]
@@ -119,5 +119,8 @@ class Results:
     transitions: Transitions
     duplicates: npt.NDArray[np.int32]
     """Datastream of each reading that had been seen before and was left out."""
+    duplicate_devices: npt.NDArray[np.int32]
+    """The device that each of them came from; -1 where none was ever installed."""
     late: npt.NDArray[np.int32]
     """Datastream of each reading older than the horizon: stored, but not aggregated and not alarmed on."""
+    late_devices: npt.NDArray[np.int32]

@@ -1,7 +1,7 @@
 """Safeguards around every request: Host check, origin of changes, security headers, no caching of the API.
 
-Plain ASGI, so that streams (server-sent events) pass through untouched. Who may do what is not decided here:
-accounts come on top.
+Plain ASGI, so that streams (server-sent events) pass through untouched. Who may do what is not decided here but in
+``web.access``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self' data:",
+        "img-src 'self' data: blob:",
         "connect-src 'self'",
         "font-src 'self'",
         "manifest-src 'self'",
+        "worker-src 'self'",
         "base-uri 'none'",
         "form-action 'self'",
         "frame-ancestors 'none'",
@@ -38,7 +39,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Permissions-Policy": "camera=(self), geolocation=(self), microphone=(), payment=(), usb=()",
 }
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -131,7 +132,8 @@ class Guard:
             return 421, f"this server does not answer to the name {host_name(host)!r}; add it to the allowed hosts"
         if scope["method"] in _SAFE_METHODS:
             return None
-        if headers.get(CHANGE_HEADER) != "1":
+        # A page of another origin can't send Authorization either, and a session's cookie does not count beside it.
+        if headers.get(CHANGE_HEADER) != "1" and "authorization" not in headers:
             return 403, f"a request that changes something needs the header '{CHANGE_HEADER}: 1'"
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return 415, "a request that changes something needs a JSON body with Content-Type: application/json"

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from web.access import declared_routes
+
 STOP_WITHIN_S = 1.0
 """How long open answers may take to finish when the server stops."""
 
@@ -76,7 +78,10 @@ def serve(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None] | N
     ------
     ListenError
         The address is taken, not ours, or not permitted.
+    UndeclaredRouteError
+        A route does not declare who may use it.
     """
+    declared_routes(app.routes)
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,

@@ -9,7 +9,17 @@ from grafana_foundation_sdk.models import dashboard, units
 from dashboards.grafana import influxql
 from dashboards.grafana.alarms import alarm_history
 from dashboards.grafana.frame import DEVICES_UID, frame
-from dashboards.grafana.influxql import CHOSEN_WIDTH, DEVICE, IN_CITY, IN_SITES, SILENT, VALUE, InfluxQuery, of_property
+from dashboards.grafana.influxql import (
+    AWAY,
+    CHOSEN_WIDTH,
+    DEVICE,
+    IN_CITY,
+    IN_SITES,
+    SILENT,
+    VALUE,
+    InfluxQuery,
+    of_property,
+)
 from dashboards.grafana.panels import (
     COUNT_UNIT,
     SEVERITY_COLOURS,
@@ -33,6 +43,7 @@ STATUS_INTERVAL = "10s"
 """The pipeline writes its status about this often."""
 
 _SILENCE = f"{IN_SITES} AND {SILENT}"
+_BROKERS = f"{IN_CITY} AND {AWAY}"
 
 
 def build() -> dashboard.Dashboard:
@@ -52,6 +63,8 @@ def build() -> dashboard.Dashboard:
             latency(),
             silent_devices(),
             silence_history(),
+            brokers_away(),
+            brokers_history(),
             battery(),
             battery_history(),
             signal(),
@@ -104,6 +117,27 @@ def silence_history() -> Any:
     return alarm_history(_SILENCE, span=12)
 
 
+def brokers_away() -> Any:
+    """The brokers that are away."""
+    return alarm_table(
+        Text("Broker terputus", "Brokers disconnected"),
+        Text(
+            "Satu alarm per broker; perangkat yang terakhir didengar lewat broker itu tidak dianggap diam. "
+            "value: lama terputus saat itu; threshold: yang diizinkan.",
+            "One alarm for each broker; devices last heard through it are not called silent. "
+            "value: absence by then; threshold: absence allowed.",
+        ),
+        influxql.open_alarms(_BROKERS),
+        units.Seconds,
+        span=12,
+    )
+
+
+def brokers_history() -> Any:
+    """When each broker was away."""
+    return alarm_history(_BROKERS, span=12)
+
+
 def battery() -> Any:
     """Last battery voltage of each device, the lowest first."""
     return _last_of_each_device(BATTERY, descending=False)
@@ -133,8 +167,8 @@ def connected() -> Any:
     return time_series(
         Text("Broker terhubung", "Brokers connected"),
         Text(
-            "Terkecil dalam setiap langkah waktu. Selama satu broker putus, alarm perangkat diam ditahan.",
-            "Smallest in each step of time. While one broker is gone, alarms of silent devices are held back.",
+            "Terkecil dalam setiap langkah waktu. Selama satu broker putus, alarm perangkat diam miliknya ditahan.",
+            "Smallest in each step of time. While a broker is gone, alarms of its silent devices are held back.",
         ),
         COUNT_UNIT,
         InfluxQuery(query, alias="$col"),

@@ -47,6 +47,8 @@ CHOSEN_WIDTH = f"\"{schema.WIDTH}\" = '$width'"
 """Windows of the width that the reader chose."""
 SILENT = f"\"{schema.KIND}\" = '{schema.SILENCE}'"
 """Alarms about devices that do not send."""
+AWAY = f"\"{schema.KIND}\" = '{schema.BROKER}'"
+"""Alarms about brokers that the pipeline is not connected to; they stand at no site."""
 
 STATE = column(schema.ALARM, "state")
 SEVERITY = column(schema.ALARM, "severity")

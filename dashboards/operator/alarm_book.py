@@ -63,19 +63,24 @@ class Alarm:
         return self.kind, self.subject, self.raised_at
 
     def ident(self, directory: Directory) -> str:
-        """The alarm's name outside: "<kind>:<subject id>:<raised_at ns>"."""
+        """The alarm's name outside: "<kind>:<subject>:<raised_at ns>"."""
+        return f"{AlarmKind(self.kind).name.lower()}:{self.subject_id(directory)}:{self.raised_at}"
+
+    def subject_id(self, directory: Directory) -> str:
+        """Id of the datastream or device, or name of the broker."""
+        if self.kind == AlarmKind.BROKER:
+            return directory.broker_name(self.subject)
         subjects = directory.datastreams if self.kind == AlarmKind.LEVEL else directory.devices
-        return f"{AlarmKind(self.kind).name.lower()}:{subjects[self.subject].id}:{self.raised_at}"
+        return subjects[self.subject].id
 
     def as_dict(self, directory: Directory, latest: int = KEPT_TRANSITIONS) -> dict[str, object]:
         """The alarm as the API tells it, with its ``latest`` transitions; NaN becomes null in JSON."""
-        level = self.kind == AlarmKind.LEVEL
-        stream = directory.datastreams[self.subject] if level else None
-        device = directory.devices[self.subject] if stream is None else None
+        stream = directory.datastreams[self.subject] if self.kind == AlarmKind.LEVEL else None
+        device = directory.devices[self.subject] if self.kind == AlarmKind.SILENCE else None
         return {
             "id": self.ident(directory),
             "kind": AlarmKind(self.kind).name.lower(),
-            "subject": stream.id if stream else directory.devices[self.subject].id,
+            "subject": self.subject_id(directory),
             "site": stream.site if stream else device.site if device else "",
             "device": stream.device if stream else device.id if device else "",
             "property": stream.property if stream else None,
@@ -201,7 +206,7 @@ class AlarmBook:
         return next((a for a in self.open.values() if a.ident(directory) == ident), None)
 
     def counts(self) -> dict[str, int]:
-        """How many alarms are open: events by severity, those that returned, and jobs (silence, devices)."""
+        """How many alarms are open: events by severity, those that returned, and jobs (silence, devices, brokers)."""
         found = {"awas": 0, "siaga": 0, "waspada": 0, "returned": 0, "jobs": 0, "unacknowledged": 0}
         for alarm in self.open.values():
             if alarm.domain == Domain.DEVICE:
@@ -213,7 +218,7 @@ class AlarmBook:
 
 
 def _domain(directory: Directory, kind: int, subject: int) -> Domain:
-    if kind == AlarmKind.SILENCE:
+    if kind != AlarmKind.LEVEL:
         return Domain.DEVICE
     return PROPERTIES[directory.datastreams[subject].property].domain
 

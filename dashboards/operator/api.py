@@ -21,6 +21,7 @@ from dashboards.operator.stream import Hub
 from telemetry.observations import NS_PER_S, Observations, rfc3339
 from telemetry.quality import FAIL, GOOD, MISSING, SUSPECT
 from telemetry.results import Windows
+from web.access import Identify, Visitor, requires
 from web.app import create_app, page
 
 HERE = Path(__file__).parent
@@ -34,7 +35,11 @@ class AcknowledgeOrder(BaseModel):
     """An operator takes note of an alarm."""
 
     id: str = Field(description='The alarm\'s name: "<kind>:<subject id>:<raised_at ns>".', max_length=500)
-    by: str = Field(description="Who.", min_length=1, max_length=100, pattern=r"\S")
+    by: str = Field(
+        default="",
+        description="Who; where there are accounts, the account's name is taken.",
+        max_length=100,
+    )
     comment: str = Field(default="", max_length=1000)
 
 
@@ -65,10 +70,22 @@ def parse_time(text: str) -> int:
     return whole * NS_PER_S + moment.microsecond * 1000
 
 
-def operator_app(city: LiveCity, *, version: str, allowed_hosts: Iterable[str] = (), title: str = "Pantau") -> FastAPI:
+def operator_app(
+    city: LiveCity,
+    *,
+    version: str,
+    identify: Identify | None = None,
+    allowed_hosts: Iterable[str] = (),
+    title: str = "Pantau",
+) -> FastAPI:
     """An application with the operator's page alone. Whoever has more pages joins them by ``create_app`` himself."""
     app = create_app(
-        title=title, version=version, allowed_hosts=allowed_hosts, files={"operator": STATIC_FILES}, texts=[TEXTS]
+        title=title,
+        version=version,
+        identify=identify,
+        allowed_hosts=allowed_hosts,
+        files={"operator": STATIC_FILES},
+        texts=[TEXTS],
     )
     add_operator_page(app, city, version=version)
     return app
@@ -88,13 +105,13 @@ def add_operator_page(app: FastAPI, city: LiveCity, *, version: str, path: str =
         logging.getLogger(__name__).warning("%s", error, exc_info=error.__cause__)
         return JSONResponse({"detail": str(error)}, status_code=503)
 
-    @app.get(path, include_in_schema=False)
+    @app.get(path, include_in_schema=False, dependencies=[requires("viewer")])
     def operator_page() -> HTMLResponse:
         return page(
             app,
             title=f"{app.title} – operator",
             module="operator/main.js",
-            styles=("operator/vendor/leaflet/leaflet.css", "operator/vendor/uplot/uPlot.min.css", "operator/page.css"),
+            styles=("web/vendor/leaflet/leaflet.css", "web/vendor/uplot/uPlot.min.css", "operator/page.css"),
         )
 
 
@@ -102,17 +119,17 @@ def operator_routes(city: LiveCity, hub: Hub, version: str) -> APIRouter:
     """The routes under ``/api``."""
     api = APIRouter(prefix="/api", tags=["operator"])
 
-    @api.get("/status", summary="Health of the pipeline")
+    @api.get("/status", summary="Health of the pipeline", dependencies=[requires("viewer")])
     def status() -> Response:
         """Counts since the pipeline started, the clock, brokers, the store, and how many alarms are open."""
         return _json(city.status(version) | {"pages": hub.pages})
 
-    @api.get("/city", summary="What the city consists of")
+    @api.get("/city", summary="What the city consists of", dependencies=[requires("viewer")])
     def the_city() -> Response:
         """Sites, devices, datastreams with thresholds, properties with labels in both languages, and the base map."""
         return Response(city.city_json(), media_type="application/json")
 
-    @api.get("/live", summary="Server-sent events: state, then delta and beat")
+    @api.get("/live", summary="Server-sent events: state, then delta and beat", dependencies=[requires("viewer")])
     def live() -> StreamingResponse:
         """`state`: all open alarms and newest readings. `delta`: what changed, at most 4 a second. `beat`: each 2 s.
 
@@ -120,7 +137,7 @@ def operator_routes(city: LiveCity, hub: Hub, version: str) -> APIRouter:
         """
         return StreamingResponse(hub.stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
-    @api.get("/series", summary="Readings of a datastream")
+    @api.get("/series", summary="Readings of a datastream", dependencies=[requires("viewer")])
     def series(
         datastream: str,
         start: Annotated[str | None, Query(alias="from", description="Default: six hours before `to`.")] = None,
@@ -142,7 +159,7 @@ def operator_routes(city: LiveCity, hub: Hub, version: str) -> APIRouter:
             {"datastream": datastream, "from": rfc3339(start_ns), "to": rfc3339(end_ns)} | series_columns(found, points)
         )
 
-    @api.get("/account", summary="Loss account of a device")
+    @api.get("/account", summary="Loss account of a device", dependencies=[requires("viewer")])
     def account(device: str) -> Response:
         """How many readings came, came twice, came late, were refused (by reason) and are stored."""
         try:
@@ -153,7 +170,7 @@ def operator_routes(city: LiveCity, hub: Hub, version: str) -> APIRouter:
             raise HTTPException(404, "this server keeps no loss account")
         return _json(asdict(found))
 
-    @api.get("/alarms", summary="Alarms with all their transitions")
+    @api.get("/alarms", summary="Alarms with all their transitions", dependencies=[requires("viewer")])
     def alarms(
         start: Annotated[str | None, Query(alias="from", description="RFC 3339 with zone")] = None,
         end: Annotated[str | None, Query(alias="to", description="RFC 3339 with zone")] = None,
@@ -170,18 +187,21 @@ def operator_routes(city: LiveCity, hub: Hub, version: str) -> APIRouter:
         return _json({"alarms": city.alarms(start_ns, end_ns)})
 
     @api.post("/alarms/acknowledge", summary="Take note of an alarm")
-    def acknowledge(order: AcknowledgeOrder) -> Response:
-        """Needs the header `X-Pantau: 1`. 200: the pipeline has it; the alarm's state follows in the live stream.
+    def acknowledge(order: AcknowledgeOrder, visitor: Annotated[Visitor, requires("operator")]) -> Response:
+        """200: the pipeline has it; the alarm's state follows in the live stream.
 
         404: no such open alarm. 409: acknowledged already.
         """
+        by = visitor.name or order.by.strip()
+        if not by:
+            raise HTTPException(422, "by: who acknowledges? There are no accounts here, so a name must be given")
         try:
-            city.acknowledge(order.id, order.by.strip(), order.comment.strip())
+            city.acknowledge(order.id, by, order.comment.strip())
         except UnknownError as error:
             raise HTTPException(404, str(error)) from None
         except RefusedError as error:
             raise HTTPException(409, str(error)) from None
-        return _json({"id": order.id, "by": order.by.strip(), "comment": order.comment.strip()})
+        return _json({"id": order.id, "by": by, "comment": order.comment.strip()})
 
     return api
 

@@ -48,7 +48,7 @@ def decode(payload: bytes, streams: Mapping[str, int], readings: Readings) -> No
     Parameters
     ----------
     payload : bytes
-    streams : property name → datastream index
+    streams : property name → feed
         Of the topic's device.
     readings : Readings
     """
@@ -61,7 +61,7 @@ def decode(payload: bytes, streams: Mapping[str, int], readings: Readings) -> No
         observed_at = None if one.time is None else time_ns(one.time)
         index = streams.get(one.property)
         if index is None:
-            raise _unknown_property(one.property)
+            raise _unknown_property(one.property, streams)
         readings.add(index, one.property, one.value, one.unit, observed_at)
     except RefusedError as refused:
         readings.refuse(refused.reason, refused.detail)
@@ -263,7 +263,7 @@ def _decode_object(item: Any, path: str, streams: Mapping[str, int], readings: R
                 raise problem
             index = streams.get(name)
             if index is None:
-                raise _unknown_property(name)
+                raise _unknown_property(name, streams)
             where = f"{path}.value" if single else f"{path}.values.{name}"
             unit = units.get(name)
             if unit is not None and type(unit) is not str:
@@ -301,14 +301,16 @@ def _values(item: Any, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _streams_of(device: object, path: str, readings: Readings) -> Mapping[str, int]:
     if type(device) is not str:
         raise RefusedError(Reason.WRONG_TYPE, f"{path}.device must be a string, got {_kind(device)}")
-    streams = readings.index_of.get(device)
+    streams = readings.feed_of.get(device)
     if streams is None:
         raise RefusedError(Reason.UNKNOWN_DEVICE, f"{path}.device {short(device)} is not registered")
     return streams
 
 
-def _unknown_property(name: str) -> RefusedError:
+def _unknown_property(name: str, streams: Mapping[str, int]) -> RefusedError:
     if name in PROPERTIES:
+        if not streams:
+            return RefusedError(Reason.NOT_INSTALLED, f"this device is not installed anywhere: no place for its {name}")
         return RefusedError(Reason.UNKNOWN_PROPERTY, f"this device has no datastream of {name}")
     return RefusedError(Reason.UNKNOWN_PROPERTY, f"{short(name)} is no observed property")
 

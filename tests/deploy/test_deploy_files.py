@@ -71,8 +71,8 @@ def test_every_mounted_file_is_there_and_every_volume_declared() -> None:
         assert set(service["networks"]) <= set(COMPOSE["networks"])
 
 
-def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
-    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+def test_every_variable_of_the_compose_files_is_in_the_example() -> None:
+    text = "".join((DEPLOY / name).read_text(encoding="utf-8") for name in ("compose.yaml", "compose.dynsec.yaml"))
     used = set(re.findall(r"(?<!\$)\$\{(\w+)", text))
     lines = (DEPLOY / ".env.example").read_text(encoding="utf-8").splitlines()
     assert used == {line.partition("=")[0] for line in lines if line and not line.startswith("#")}

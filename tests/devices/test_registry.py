@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import re
-import sqlite3
 import tempfile
 import time
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from sqlalchemy import text
 
+from devices.database import Database
 from devices.errors import (
     InvalidEntryError,
     RegistryEmptyError,
@@ -28,11 +29,6 @@ DEVICE = Device("don-1", "hadfields", "pressure", 3600.0)
 LEVEL = Datastream("don-1.level", "hadfields", "don-1", "water_level_m", Limits(suspect_max=5.0), LADDER)
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'registry.db'}"
-
-
 def save(registry: Registry, sites=(SITE,), devices=(DEVICE,), datastreams=(LEVEL,), city="sheffield") -> int:
     return registry.save(city=city, utc_offset_h=0.0, sites=sites, devices=devices, datastreams=datastreams)
 
@@ -45,6 +41,7 @@ def content(d: Directory) -> tuple:
 # --- any valid content -------------------------------------------------------------------------------------------
 
 IDS = st.text("abcdefgXYZ019._-:é港", min_size=1, max_size=12).filter(lambda s: s != "clock")
+TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=10)
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 MAYBE = st.none() | FINITE
 POSITIVE = st.none() | st.floats(1e-6, 1e6)
@@ -69,19 +66,16 @@ def ladders(draw):
     direction = draw(st.sampled_from([1, -1]))
     values = sorted(draw(st.lists(FINITE, max_size=4, unique=True)), reverse=direction < 0)
     severities = sorted(draw(st.lists(st.integers(1, 3), min_size=len(values), max_size=len(values))))
-    steps = tuple(Step(v, s, draw(st.text(max_size=8))) for v, s in zip(values, severities, strict=True))
+    steps = tuple(Step(v, s, draw(TEXT)) for v, s in zip(values, severities, strict=True))
     return Ladder(steps, direction, draw(st.floats(0, 5)), draw(st.floats(0, 900)), 0.0, draw(st.sampled_from(Gate)))
 
 
 @st.composite
 def cities(draw):
     site_ids = draw(st.lists(IDS, min_size=1, max_size=4, unique=True))
-    sites = [
-        Site(i, draw(st.text(max_size=10)), draw(st.floats(-90, 90)), draw(st.floats(-180, 180)), draw(IDS))
-        for i in site_ids
-    ]
+    sites = [Site(i, draw(TEXT), draw(st.floats(-90, 90)), draw(st.floats(-180, 180)), draw(IDS)) for i in site_ids]
     devices = [
-        Device(i, draw(st.sampled_from(site_ids)), draw(st.text(max_size=5)), draw(st.floats(0.001, 1e6)))
+        Device(i, draw(st.sampled_from(site_ids)), draw(TEXT), draw(st.floats(0.001, 1e6)))
         for i in draw(st.lists(IDS, min_size=1, max_size=4, unique=True))
     ]
     fed = draw(
@@ -184,7 +178,7 @@ def test_a_moved_device_gets_a_new_installation(url):
     save(registry)
     other = Site("tinsley", "Tinsley", 53.41, -1.40)
     save(registry, sites=[SITE, other], devices=[Device("don-1", "tinsley", "pressure", 3600.0)])
-    assert [(i.site, i.installed_at, i.removed_at) for i in registry.installations("don-1")] == [
+    assert [(i.site, i.start_ns, i.end_ns) for i in registry.installations("don-1")] == [
         ("hadfields", 100, 200),
         ("tinsley", 200, None),
     ]
@@ -327,10 +321,12 @@ def test_a_file_without_write_access_is_refused():
         child.join()
 
 
-def test_a_newer_schema_is_refused(url, tmp_path):
+def test_a_newer_schema_is_refused(url):
     Registry(url).close()
-    with sqlite3.connect(tmp_path / "registry.db") as connection:
-        connection.execute("UPDATE registry SET schema_version = 99")
+    database = Database(url)
+    with database.writing() as connection:
+        connection.execute(text("UPDATE registry SET schema_version = 99"))
+    database.close()
     with pytest.raises(RegistryIncompatibleError, match="schema version 99"):
         Registry(url)
 

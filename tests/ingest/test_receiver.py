@@ -394,11 +394,16 @@ def test_two_brokers_of_which_one_is_down() -> None:
         ):
             until(lambda: receiver.status()[0].connected and receiver.status()[1].last_error is not None)
             publisher.reading(1)
-            assert values(collect(receiver, 1)) == [1]
+            batches = collect(receiver, 1)
+            assert (values(batches), batches[0].observations.broker.tolist()) == ([1], [0])
             west, east = receiver.status()
             assert (west.connected, east.connected) == (True, False)
             assert east.last_error == f"connection refused at 127.0.0.1:{port}: is the broker running?"
             assert receiver.listening_since_ns is None
+            heard, deaf = receiver.brokers
+            assert (heard.connected, heard.since, deaf.connected) == (True, west.since_ns, False)
+            assert deaf.since is not None
+            assert deaf.heard_since is None
             second = Mosquitto()
             second.port = port
             second.config.write_text(second.config.read_text().replace("listener ", "#", 1) + f"listener {port}\n")
@@ -410,6 +415,8 @@ def test_two_brokers_of_which_one_is_down() -> None:
                     other.send(topic("lamp-1"), "?")
                 batches = collect(receiver, 2)
                 assert values(batches) == [7]
+                assert [b for batch in batches for b in batch.observations.broker.tolist()] == [1]
+                assert batches[0].brokers == receiver.brokers
                 assert [d.broker for b in batches for d in b.dead_letters] == ["east"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from ingest.steps import decode_step, encode_step
 from telemetry.alarms import Acknowledge, AlarmKind
+from telemetry.brokers import UNKNOWN_BROKER, BrokerLink
 from telemetry.observations import Observations
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -43,6 +46,41 @@ def test_round_trip(
         assert got.flags.aligned or not len(got)
     assert (after.now_ns, after.listening_since_ns, list(after.actions)) == (now, since, actions)
     assert all(isinstance(a.kind, AlarmKind) for a in after.actions)
+
+
+LINKS = st.lists(st.builds(BrokerLink, st.booleans(), st.none() | INT64, st.floats(0.1, 1e6)), max_size=4)
+
+
+@given(ROWS, INT64, LINKS, ACTIONS, st.data())
+def test_round_trip_with_brokers(
+    rows: list[tuple[int, int, int, float, int]],
+    now: int,
+    links: list[BrokerLink],
+    actions: list[Acknowledge],
+    data: st.DataObject,
+) -> None:
+    numbers = data.draw(st.lists(st.integers(0, 255), min_size=len(rows), max_size=len(rows)))
+    before = replace(observations(rows), broker=np.array(numbers, np.uint8))
+    after = decode_step(encode_step(before, now, actions=actions, brokers=links))
+    assert after.observations.broker.tolist() == numbers
+    assert after.observations.value.tobytes() == before.value.tobytes()
+    assert (after.now_ns, after.brokers, list(after.actions)) == (now, tuple(links), actions)
+
+
+def test_records_from_before_brokers_were_told_apart_are_read() -> None:
+    """Bytes that the first Pantau wrote, which knew only since when all brokers were heard."""
+    columns = "0a000000000000000f00000000000000000000000000f83f0300000002"
+    action = (
+        "86a46b696e6402a77375626a65637407a97261697365645f617405a2617409a26279a453617269a7636f6d6d656e74a000000000000000"
+    )
+    after = decode_step(bytes.fromhex("35000000940114c091" + action + columns))
+    assert (after.brokers, after.listening_since_ns, after.now_ns) == (None, None, 20)
+    assert after.actions == (Acknowledge(AlarmKind.SILENCE, 7, 5, 9, "Sari"),)
+    readings = after.observations
+    assert (readings.datastream[0], readings.observed_at[0], readings.received_at[0]) == (3, 10, 15)
+    assert (readings.value[0], readings.flag[0], readings.broker[0]) == (1.5, 2, UNKNOWN_BROKER)
+    after = decode_step(bytes.fromhex("050000009401140c9000000000000000" + columns))
+    assert (after.brokers, after.listening_since_ns) == (None, 12)
 
 
 @given(ROWS, st.data())

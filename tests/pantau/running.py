@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from devices.registry import Registry
 from ingest.settings import BrokerSettings, ClockSource
 from pantau.runtime import Pipeline
-from pantau.settings import CitySettings, ClockSettings, DataSettings, PageSettings, Settings
+from pantau.settings import CitySettings, ClockSettings, DataSettings, PageAccess, PageSettings, Settings
 from storage.settings import StoreSettings, WriterSettings
 from telemetry.directory import Datastream, Device, Ladder, Limits, Site, Step
 
@@ -41,7 +41,7 @@ def settings_for(
         brokers=(BrokerSettings("main", "127.0.0.1", port, backoff_max_s=1.0),),
         store=store or StoreSettings(folder=folder / "store"),
         writer=WriterSettings(flush_interval_s=0.2),
-        page=PageSettings(port=0),
+        page=PageSettings(port=0, access=PageAccess.OPEN),
     )
 
 

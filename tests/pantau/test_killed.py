@@ -50,6 +50,7 @@ def start(folder: Path, broker_port: int, page_port: int) -> subprocess.Popen[by
         max_batch_messages = 500
         [page]
         port = {page_port}
+        access = "open"
         """,
         encoding="utf-8",
     )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,21 @@ def test_alarm_history_has_names_and_is_newest_last(store):
     assert (silence.raised_at, silence.label, silence.district) == (T0 - 5, "", "")
     assert (returned.at, returned.state, returned.label) == (T0 + 9, 3, "")
     assert [a.at for a in store.transitions(T0 + 1, T0 + 9)] == [T0 + 3]
+
+
+def test_the_alarm_of_a_broker_bears_its_name(store):
+    away = {"kind": 3, "subject": 1, "raised_at": T0, "at": T0, "state": 1, "severity": 2, "value": 30, "threshold": 30}
+    named = batch(1, transition_rows=[away])
+    store.write(replace(named, directory=named.directory.with_brokers(("utama", "cadangan"))))
+    (found,) = store.transitions(*FOREVER)
+    assert (found.kind, found.subject, found.domain, found.site, found.property, found.label) == (
+        "broker",
+        "cadangan",
+        "device",
+        "",
+        "",
+        "",
+    )
 
 
 def test_transitions_at_one_time_keep_the_order_in_which_they_happened(store):

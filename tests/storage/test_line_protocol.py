@@ -15,7 +15,8 @@ from storage.line_protocol import LineEncoder, joined
 from storage.schema import MEASUREMENTS, FieldType
 from storage.settings import StoreSettings
 from storage.store import PipelineStatus
-from telemetry.directory import Datastream, Device, Directory, Site
+from telemetry.directory import Datastream, Device, Directory, Installation, Site
+from telemetry.observations import NS_PER_S
 from tests.real_parts.influxdb import InfluxDB
 from tests.storage.city import T0, batch, directory, observations, windows
 
@@ -255,3 +256,27 @@ def test_awkward_names_and_numbers_through_a_real_server_and_back(tmp_path: Path
         assert [a.district for a in alarms] == AWKWARD
         assert {a.city for a in alarms} == {"kota, =\\ x"}
         store.close()
+
+
+def test_a_swap_moves_no_old_row_to_another_series():
+    """Each row bears the device that fed its datastream at its time, whichever directory it was written with."""
+    before = directory(2)
+    streams = (Datastream("gauge-0", "site-0", "dev-1", "water_level_m"), before.datastreams[1])
+    after = Directory(
+        2,
+        before.city,
+        7.0,
+        before.sites,
+        before.devices,
+        streams[:1],
+        (Installation("dev-0", "gauge-0", 0, T0), Installation("dev-1", "gauge-0", T0)),
+    )
+    encoder = LineEncoder()
+    times = [T0 - 60 * NS_PER_S, T0]
+    lines = encoder.readings(after, observations([(0, t, 1.0, 1) for t in times])).to_list()
+    assert ["device=dev-0" in line for line in lines] == [True, False]
+    assert ["device=dev-1" in line for line in lines] == [False, True]
+    old = encoder.readings(before, observations([(0, times[0], 1.0, 1)])).to_list()
+    assert old == lines[:1]
+    closed = encoder.windows(after, windows([(0, 60, t, 1, 1, 1.0) for t in times])).to_list()
+    assert ["device=dev-0" in line for line in closed] == [True, False]

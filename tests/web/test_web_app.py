@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from web.access import OpenHouse, requires
 from web.app import create_app
 from web.assets import Assets
 from web.languages import LANGUAGES, load_catalogues
@@ -15,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def client() -> TestClient:
-    app = create_app(title="Pantau", version="1")
+    app = create_app(title="Pantau", version="1", identify=OpenHouse())
 
-    @app.get("/api/twice")
+    @app.get("/api/twice", dependencies=[requires("public")])
     def twice(number: int) -> int:
         return 2 * number
 

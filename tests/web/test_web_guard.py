@@ -4,6 +4,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from web.access import requires
 from web.app import create_app
 
 CHANGE = {"X-Pantau": "1"}
@@ -13,11 +14,11 @@ CHANGE = {"X-Pantau": "1"}
 def app() -> FastAPI:
     app = create_app(title="Pantau", version="1", allowed_hosts=["pantau.example.id"])
 
-    @app.get("/api/thing")
+    @app.get("/api/thing", dependencies=[requires("public")])
     def read() -> dict[str, int]:
         return {"n": 1}
 
-    @app.post("/api/thing")
+    @app.post("/api/thing", dependencies=[requires("public")])
     def change(body: dict[str, int]) -> dict[str, int]:
         return body
 

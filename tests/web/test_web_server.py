@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi.responses import StreamingResponse
 
+from web.access import requires
 from web.app import create_app
 from web.server import ListenError, serve
 
@@ -17,7 +18,7 @@ from web.server import ListenError, serve
 def test_serves_and_stops() -> None:
     server = serve(create_app(title="Pantau", version="1"), "127.0.0.1", 0)
     assert server.started.is_set()
-    assert httpx.get(f"{server.url}/openapi.json").status_code == 200
+    assert httpx.get(f"{server.url}/health").status_code == 200
     server.stop()
     assert not server.alive
     with pytest.raises(httpx.ConnectError):
@@ -41,7 +42,7 @@ def test_an_address_of_another_machine_is_said_in_one_sentence() -> None:
 def test_stops_within_two_seconds_although_a_stream_never_ends() -> None:
     app = create_app(title="Pantau", version="1")
 
-    @app.get("/endless")
+    @app.get("/endless", dependencies=[requires("public")])
     def endless() -> StreamingResponse:
         async def forever() -> AsyncIterator[bytes]:
             while True:

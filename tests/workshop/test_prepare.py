@@ -164,7 +164,7 @@ def test_apt_cannot_reach_its_archive(machine):
 def test_check_installs_only_the_programs_that_are_missing_and_stops_only_their_services(machine):
     machine.python()
     (machine.bin / "brought").touch()
-    for name in ("git", "openssl", "influxd", "chromium", "mosquitto_pub"):
+    for name in ("git", "openssl", "zbarimg", "influxd", "chromium", "mosquitto_pub"):
         machine.program(name, "#!/bin/bash\n")
     machine.program("id", "#!/bin/bash\necho 0\n")
     machine.program("ldconfig", "#!/bin/bash\necho '    libc.so.6 (libc6,x86-64) => /lib/libc.so.6'\n")
@@ -176,10 +176,9 @@ def test_check_installs_only_the_programs_that_are_missing_and_stops_only_their_
         "apt-get update -q",
         "apt-get install -q -y --no-install-recommends mosquitto victoria-metrics libatomic1",
     ]
-    stopped = [
-        word for line in lines[2:] for word in line.split() if word in ("mosquitto", "influxdb", "victoria-metrics")
-    ]
-    assert stopped == ["mosquitto", "victoria-metrics"]
+    services = ("mosquitto", "influxdb", "victoria-metrics", "postgresql")
+    stopped = [word for line in lines[2:] for word in line.split() if word in services]
+    assert stopped == ["mosquitto", "victoria-metrics", "postgresql"]
 
 
 def test_the_folder_cannot_be_written_to():

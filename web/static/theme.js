@@ -8,8 +8,9 @@
     }
   })();
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  const preset = document.documentElement.dataset.preset; // a page for the sun begins light
   const show = (theme) => {
-    document.documentElement.dataset.theme = theme ?? (dark.matches ? "dark" : "light");
+    document.documentElement.dataset.theme = theme ?? preset ?? (dark.matches ? "dark" : "light");
     dispatchEvent(new Event("pantau-theme"));
   };
   let theme = chosen === "dark" || chosen === "light" ? chosen : null;

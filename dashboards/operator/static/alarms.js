@@ -1,7 +1,8 @@
 // The alarm list in order of urgency, and the dialog in which an alarm is acknowledged.
 
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm/preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../web/vendor/htm/preact.js";
 import { t } from "../web/language.js";
+import { change, isOpen, may, session } from "../web/session.js";
 import { aboutText, label, momentText, signed, spanText, unit, valueText } from "./format.js";
 import { inTrouble } from "./health.js";
 import { changed, model, now } from "./model.js";
@@ -45,6 +46,7 @@ function AcknowledgeButton({ alarm, onAcknowledge }) {
       : t("alarms.acknowledged");
     return html`<span class="seen" title=${alarm.comment}>✓ ${text}${alarm.comment && html`<em>${alarm.comment}</em>`}</span>`;
   }
+  if (!may("alarms")) return null;
   const sending = alarm.asked && performance.now() - alarm.asked < ASKED_FOR_MS;
   return html`
     <button class="button acknowledge" disabled=${sending} onClick=${() => onAcknowledge(alarm.id)}>
@@ -102,6 +104,9 @@ function Job({ alarm, selected, onPick, onAcknowledge }) {
     // The alarm says how long the device had been silent when it was raised.
     const last = Date.parse(alarm.transitions.at(-1).at) - (alarm.transitions.at(-1).value ?? 0) * 1000;
     text = `${t("alarms.silent", { span: spanText(at - last) })} · ${t("alarms.last", { time: momentText(last, at) })}`;
+  } else if (alarm.kind === "broker") {
+    const lost = alarm.raisedMs - (alarm.threshold ?? 0) * 1000;
+    text = `${t("alarms.away", { span: spanText(at - lost) })} · ${t("alarms.since", { time: momentText(lost, at) })}`;
   } else {
     const { about, index } = alarm.stream;
     text = `${label(about)} ${valueText(model.value[index] ?? alarm.value, about)} · ${t("alarms.limit", { value: valueText(alarm.threshold, about) })}`;
@@ -110,8 +115,11 @@ function Job({ alarm, selected, onPick, onAcknowledge }) {
     <li class=${`job ${over ? "over" : ""} ${alarm.state} ${selected === alarm.site ? "selected" : ""}`} data-alarm=${alarm.id}>
       ${alarm.kind === "silence" ? html`<${SilenceIcon} size=${20} />` : html`<${SeverityIcon} severity=${alarm.severity || alarm.max_severity} size=${18} />`}
       <div class="what">
-        <button class="site" onClick=${() => onPick(alarm.site)}>${site?.name ?? alarm.site}</button>
-        <span class="about">${alarm.device}</span>
+        ${alarm.kind === "broker"
+          ? html`<strong class="site">${t("alarms.broker", { name: alarm.subject })}</strong>
+              <span class="about">${t("alarms.broker.about")}</span>`
+          : html`<button class="site" onClick=${() => onPick(alarm.site)}>${site?.name ?? alarm.site}</button>
+              <span class="about">${alarm.device}</span>`}
       </div>
       <span class="text">${text}</span>
       <${AcknowledgeButton} alarm=${alarm} onAcknowledge=${onAcknowledge} />
@@ -204,6 +212,7 @@ export function AcknowledgeDialog({ id, onClose }) {
   const dialog = useRef(null);
   const first = useRef(null);
   const [by, setBy] = useState(remembered);
+  const named = isOpen(); // without accounts somebody has to say who it is
   const [comment, setComment] = useState("");
   const [failed, setFailed] = useState("");
   const [sending, setSending] = useState(false);
@@ -219,18 +228,10 @@ export function AcknowledgeDialog({ id, onClose }) {
     e.preventDefault();
     setSending(true);
     try {
-      const answer = await fetch("/api/alarms/acknowledge", {
-        method: "POST",
-        headers: { "Content-Type": "application/json", "X-Pantau": "1" },
-        body: JSON.stringify({ id, by: by.trim(), comment: comment.trim() }),
-        signal: AbortSignal.timeout(8000),
-      });
-      if (!answer.ok) {
-        const { detail } = await answer.json().catch(() => ({}));
-        throw new Error(detail ?? String(answer.status));
-      }
+      const order = { id, by: named ? by.trim() : "", comment: comment.trim() };
+      await change("POST", "/api/alarms/acknowledge", order, { timeoutMs: 8000 });
       try {
-        localStorage.setItem("pantau.operator", by.trim());
+        if (named) localStorage.setItem("pantau.operator", by.trim());
       } catch {
         // not remembered then
       }
@@ -239,8 +240,7 @@ export function AcknowledgeDialog({ id, onClose }) {
       changed("alarms");
       onClose();
     } catch (error) {
-      const unreachable = error instanceof TypeError || error.name === "TimeoutError";
-      setFailed(t("ack.failed", { reason: unreachable ? t("ack.unreachable") : error.message }));
+      setFailed(t("ack.failed", { reason: error.status === 0 ? t("ack.unreachable") : error.message }));
       setSending(false);
     }
   };
@@ -251,19 +251,21 @@ export function AcknowledgeDialog({ id, onClose }) {
         <h2 id="ask-title">${t("ack.title")}</h2>
         <p class="ask-what">
           ${alarm?.kind === "level" && html`<${SeverityIcon} severity=${alarm.severity || alarm.max_severity} size=${22} /> `}
-          <strong>${site?.name ?? ""}</strong>
+          <strong>${alarm?.kind === "broker" ? t("alarms.broker", { name: alarm.subject }) : (site?.name ?? "")}</strong>
           <span>${alarm?.stream ? ` ${label(alarm.stream.about)} · ${alarm.label || alarm.max_label}` : ` ${alarm?.device ?? ""}`}</span>
         </p>
-        <label>${t("ack.who")}
-          <input class="field" name="by" required maxlength="100" autocomplete="name" ref=${by ? null : first} value=${by} onInput=${(e) => setBy(e.target.value)} />
-        </label>
+        ${named
+          ? html`<label>${t("ack.who")}
+              <input class="field" name="by" required maxlength="100" autocomplete="name" ref=${by ? null : first} value=${by} onInput=${(e) => setBy(e.target.value)} />
+            </label>`
+          : html`<p class="ask-as">${t("ack.as", { who: session.name })}</p>`}
         <label>${t("ack.comment")}
           <input class="field" name="comment" maxlength="1000" autocomplete="off" value=${comment} onInput=${(e) => setComment(e.target.value)} />
         </label>
         ${failed && html`<p class="failed" role="alert">${failed}</p>`}
         <div class="ask-do">
           <button type="button" class="button" onClick=${() => dialog.current.close()}>${t("ack.cancel")}</button>
-          <button class="button main" disabled=${sending || !by.trim()} ref=${by ? first : null}>${t("ack.do")}</button>
+          <button class="button main" disabled=${sending || (named && !by.trim())} ref=${by || !named ? first : null}>${t("ack.do")}</button>
         </div>
       </form>
     </dialog>

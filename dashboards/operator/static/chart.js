@@ -1,6 +1,6 @@
 // One chart: the readings of a datastream, its thresholds as lines and bands, and doubtful readings marked.
 
-import uPlot from "./vendor/uplot/uPlot.js";
+import uPlot from "../web/vendor/uplot/uPlot.js";
 import { currentLanguage, number } from "../web/language.js";
 import { clockText, dayText, momentText, valueText } from "./format.js";
 import { model, now } from "./model.js";

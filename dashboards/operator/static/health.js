@@ -1,6 +1,6 @@
 // What is wrong with the system itself, said plainly; and its figures in one quiet line.
 
-import { html } from "./vendor/htm/preact.js";
+import { html } from "../web/vendor/htm/preact.js";
 import { number, t } from "../web/language.js";
 import { momentText, spanText } from "./format.js";
 import { model, now } from "./model.js";

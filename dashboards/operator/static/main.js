@@ -1,7 +1,9 @@
 // The operator's page: puts the parts together.
 
-import { html, render, useEffect, useRef, useState } from "./vendor/htm/preact.js";
+import { html, render, useEffect, useRef, useState } from "../web/vendor/htm/preact.js";
 import { currentLanguage, loadTexts, onLanguage, setLanguage, t } from "../web/language.js";
+import { loadSession } from "../web/session.js";
+import { OpenNotice, Who } from "../web/who.js";
 import { AcknowledgeDialog, AlarmList } from "./alarms.js";
 import { clockText, dayText, zone } from "./format.js";
 import { HealthStrip, Troubles } from "./health.js";
@@ -47,6 +49,8 @@ function Header({ onPick, searchRef }) {
       </div>
       <${Search} onPick=${onPick} inputRef=${searchRef} />
       <div class="switches">
+        <a class="button to-devices" href="/devices">${t("shell.devices")}</a>
+        <${Who} />
         <button class="button" lang=${other} aria-label=${other === "en" ? "English" : "Bahasa Indonesia"} onClick=${() => setLanguage(other)}>
           <b>${currentLanguage().toUpperCase()}</b><span class="off"> / ${other.toUpperCase()}</span>
         </button>
@@ -139,11 +143,12 @@ function Page() {
         <${AlarmList} alarms=${alarms} selected=${known} onPick=${pick} onAcknowledge=${setAsked} />
       </main>
       <${HealthStrip} />
+      <${OpenNotice} />
       ${asked && html`<${AcknowledgeDialog} id=${asked} onClose=${() => setAsked(null)} />`}
     </div>
   `;
 }
 
-await loadTexts();
+await Promise.all([loadTexts(), loadSession()]);
 render(html`<${Page} />`, document.getElementById("page"));
 connect();

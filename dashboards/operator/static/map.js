@@ -1,6 +1,6 @@
 // The map: a base map of our own (no tiles), and all sites on one canvas. Grey is normal.
 
-import * as L from "./vendor/leaflet/leaflet.js";
+import * as L from "../web/vendor/leaflet/leaflet.js";
 import { t } from "../web/language.js";
 import { valueText } from "./format.js";
 import { model, onChange } from "./model.js";

@@ -103,6 +103,7 @@ function takeAlarm(alarm) {
 function findSiteStates() {
   const states = new Map();
   for (const alarm of model.alarms.values()) {
+    if (alarm.kind === "broker") continue; // stands at no site
     let state = states.get(alarm.site);
     if (!state) states.set(alarm.site, (state = { severity: 0, unacknowledged: false, silent: false, domain: "" }));
     if (alarm.kind === "silence") {

@@ -1,6 +1,6 @@
 // Find a site by its name, district or device; usable with the keyboard alone.
 
-import { html, useState } from "./vendor/htm/preact.js";
+import { html, useState } from "../web/vendor/htm/preact.js";
 import { t } from "../web/language.js";
 import { model } from "./model.js";
 import { SeverityIcon } from "./shapes.js";

@@ -1,6 +1,6 @@
 // Shapes: severity and domain have each their own, so that nothing hangs on colour alone.
 
-import { html } from "./vendor/htm/preact.js";
+import { html } from "../web/vendor/htm/preact.js";
 
 /** Outlines within a square of side 2 around 0: severity 1 triangle, 2 diamond, 3 octagon. */
 export const SEVERITY_PATH = {

@@ -1,6 +1,6 @@
 // The panel of one site: newest values with their quality, and charts with thresholds, appended live.
 
-import { html, useEffect, useRef, useState } from "./vendor/htm/preact.js";
+import { html, useEffect, useRef, useState } from "../web/vendor/htm/preact.js";
 import { currentLanguage, number, t } from "../web/language.js";
 import { Chart } from "./chart.js";
 import { label, momentText, spanText, valueText } from "./format.js";

@@ -1,5 +1,6 @@
 // The live connection: takes events in order, notices silence within five seconds, and reconnects by itself.
 
+import { isOpen, loadSession, session, toLogin } from "../web/session.js";
 import { LOST_AFTER_MS, changed, model, setCity, take } from "./model.js";
 
 const ASSETS = new URL(import.meta.url).pathname.split("/")[2];
@@ -54,6 +55,16 @@ function open() {
   }
 }
 
+/** A stream that the server refuses may mean that the session has ended: then the login is next. */
+async function checkSession() {
+  try {
+    await loadSession();
+  } catch {
+    return; // the server can't be reached: the watch goes on trying
+  }
+  if (!isOpen() && (!session.account || session.must_change_password)) toLogin();
+}
+
 export function connect() {
   open();
   setInterval(() => {
@@ -64,6 +75,7 @@ export function connect() {
     }
     const closed = source.readyState === EventSource.CLOSED;
     const stuck = at - Math.max(model.heardAt, openedAt) > LOST_AFTER_MS;
+    if (closed && at - openedAt > 1000) checkSession();
     if ((closed && at - openedAt > 1000) || stuck) open();
   }, 500);
 }

@@ -1,6 +1,6 @@
 // The strip that is read from three metres: the worst level now, and how many of each.
 
-import { html } from "./vendor/htm/preact.js";
+import { html } from "../web/vendor/htm/preact.js";
 import { t } from "../web/language.js";
 import { model } from "./model.js";
 import { RainLegend } from "./rain.js";

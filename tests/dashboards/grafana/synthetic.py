@@ -28,11 +28,11 @@ def directory() -> Directory:
     for s, site in enumerate(sites):
         devices.append(Device(f"d{s}", site.id))
         streams += [Datastream(f"{s}.{p}", site.id, f"d{s}", p, ladder=ladder) for p in PROPERTIES]
-    return Directory(3, "kota banjir", 7.0, sites, tuple(devices), tuple(streams))
+    return Directory(3, "kota banjir", 7.0, sites, tuple(devices), tuple(streams), brokers=("utama",))
 
 
 def batch() -> StoredBatch:
-    """Readings every minute, their windows, an alarm for each severity and property, silences, pipeline status."""
+    """Readings every minute, their windows, an alarm for each severity and property, silences, a broker, pipeline status."""
     of = directory()
     n, times = len(of.datastreams), np.arange(START, END, STEP_S, dtype=np.int64)
     stream = np.repeat(np.arange(n, dtype=np.int32), len(times))
@@ -79,6 +79,7 @@ def _transitions(of: Directory) -> Transitions:
         if i % (len(steps) + 1) == len(steps):
             rows.append((AlarmKind.LEVEL, i, 1000, 9000, Severity.NORMAL, 0.2, steps[0].value))
     rows += [(AlarmKind.SILENCE, d, 2000, 2000, Severity.SIAGA, 700.0, 600.0) for d in range(len(of.devices))]
+    rows.append((AlarmKind.BROKER, 0, 2000, 2000, Severity.SIAGA, 30.0, 30.0))
     rows.sort(key=lambda r: r[3])
     kind, subject, raised, at, severity, value, threshold = (np.array(c) for c in zip(*rows, strict=True))
     state = np.where(severity > 0, AlarmState.UNACKNOWLEDGED, AlarmState.NORMAL)

@@ -13,6 +13,7 @@ from dashboards.operator.api import operator_app
 from telemetry.observations import NS_PER_S
 from tests.dashboards.operator.operator_preview import Preview
 from tests.dashboards.operator.test_operator_page import ARGUMENTS, CHROMIUM, open_page
+from web.access import OpenHouse
 from web.server import serve
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +34,7 @@ def main() -> None:
     standing = [a for a in preview.live.alarms() if a["severity"] and a["domain"] != "device"]
     preview.live.acknowledge(str(standing[0]["id"]), "Siti", "polantas di lokasi")
     preview.advance(30 * NS_PER_S, silent)
-    server = serve(operator_app(preview.live, version="pictures"), "127.0.0.1", 0)
+    server = serve(operator_app(preview.live, version="pictures", identify=OpenHouse()), "127.0.0.1", 0)
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

@@ -20,6 +20,7 @@ from simulators.city import City
 from simulators.plan import load
 from telemetry.alarms import Acknowledge
 from telemetry.observations import NS_PER_S, Observations
+from web.access import OpenHouse
 from web.server import serve
 
 
@@ -95,7 +96,7 @@ def main() -> None:
     names = [d.id for d in preview.directory.devices]
     silent = frozenset(names[5::37])
     preview.advance(int(asked.minutes * 60) * NS_PER_S, silent)
-    server = serve(operator_app(preview.live, version="preview"), "127.0.0.1", asked.port)
+    server = serve(operator_app(preview.live, version="preview", identify=OpenHouse()), "127.0.0.1", asked.port)
     print(server.url, flush=True)
     stop = threading.Event()
     try:

@@ -17,6 +17,7 @@ from telemetry.observations import Observations
 from telemetry.quality import FAIL, SUSPECT
 from telemetry.results import DTYPES, Windows
 from tests.dashboards.operator.operator_city import LEVEL, T0, S, readings, small_city, transition
+from web.access import OpenHouse
 from web.server import Server, serve
 
 CHANGE = {"X-Pantau": "1"}
@@ -33,7 +34,7 @@ def live() -> LiveCity:
 
 @pytest.fixture
 def server(live: LiveCity) -> Iterator[Server]:
-    running = serve(operator_app(live, version="1.2.3"), "127.0.0.1", 0)
+    running = serve(operator_app(live, version="1.2.3", identify=OpenHouse()), "127.0.0.1", 0)
     yield running
     running.stop()
 
@@ -201,7 +202,7 @@ def test_alarms_open_and_by_time(live: LiveCity, http: httpx.Client) -> None:
         ("/api/alarms?from=99999999999999999999999", 422, "RFC 3339"),
         ("/api/account?device=x", 404, "no device 'x'"),
         ("/api/account", 422, "device"),
-        ("/api/nothing", 404, "Not Found"),
+        ("/api/nothing", 404, "there is no GET /api/nothing"),
     ],
 )
 def test_wrong_questions_get_plain_answers(http: httpx.Client, path: str, status: int, words: str) -> None:

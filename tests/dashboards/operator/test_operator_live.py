@@ -240,6 +240,29 @@ def test_silence_is_a_job_and_does_not_count_as_an_event() -> None:
     }
 
 
+def test_a_broker_that_is_away_is_one_job_at_no_site_and_can_be_acknowledged() -> None:
+    live = city()
+    live.set_directory(live.directory.with_brokers(("utama", "cadangan")))
+    taken: list[Acknowledge] = []
+    live.set_acknowledge(lambda order, comment: taken.append(order))
+    live.transition(
+        transition(at_s=30, raised_s=30, severity=2, kind=AlarmKind.BROKER, subject=1, value=30, threshold=30)
+    )
+    (alarm,) = live.alarms()
+    assert alarm["id"] == f"broker:cadangan:{T0 + 30 * S}"
+    assert (alarm["subject"], alarm["site"], alarm["device"], alarm["property"], alarm["domain"]) == (
+        "cadangan",
+        "",
+        "",
+        None,
+        "device",
+    )
+    assert (live.status("1")["alarms"]["jobs"], live.status("1")["alarms"]["unacknowledged"]) == (1, 0)
+    assert live.delta_frame() is not None
+    live.acknowledge(str(alarm["id"]), "Budi", "PLN padam")
+    assert [(a.kind, a.subject, a.raised_at) for a in taken] == [(AlarmKind.BROKER, 1, T0 + 30 * S)]
+
+
 def test_a_grown_directory_keeps_what_was_known() -> None:
     live = city()
     live.observe(readings(LEVEL, 1, 1.25))

@@ -20,6 +20,7 @@ from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.observations import Observations
 from telemetry.quality import FAIL, SUSPECT
 from tests.dashboards.operator.operator_city import GAUGE, LEVEL, RAIN, T0, S, readings, small_city, transition
+from web.access import OpenHouse
 from web.server import Server, serve
 
 pytestmark = pytest.mark.browser
@@ -57,7 +58,7 @@ class Feeder:
         self._thread.start()
 
     def serve(self, port: int = 0) -> Server:
-        self.server = serve(operator_app(self.live, version="test"), "127.0.0.1", port)
+        self.server = serve(operator_app(self.live, version="test", identify=OpenHouse()), "127.0.0.1", port)
         return self.server
 
     def tell(self, *, connected: bool = True, store_ok: bool = True, since_ns: int = T0) -> None:
@@ -88,6 +89,9 @@ class Feeder:
         self.live.transition(
             transition(
                 at_s=(order.at - T0) / S,
+                kind=order.kind,
+                subject=order.subject,
+                raised_s=(order.raised_at - T0) / S,
                 severity=alarm.severity,
                 state=AlarmState.ACKNOWLEDGED,
                 threshold=alarm.threshold,
@@ -213,6 +217,28 @@ def test_alarms_stand_in_order_of_urgency(opened: tuple[Page, Seen], feeder: Fee
     expect(page.locator(".jobs .job")).to_have_count(1)
     expect(page.locator(".jobs .job")).to_contain_text("diam")
     expect(page.locator(".count.jobs b")).to_have_text("1")
+
+
+def test_a_lost_broker_is_one_job_in_plain_words(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.live.set_directory(feeder.live.directory.with_brokers(("utama", "cadangan")))
+    feeder.live.transition(
+        transition(at_s=30, raised_s=30, severity=2, kind=AlarmKind.BROKER, subject=1, value=30, threshold=30)
+    )
+    job = page.locator(".jobs .job")
+    expect(job).to_have_count(1)
+    expect(job.locator(".site")).to_have_text("Broker cadangan")
+    expect(job).to_contain_text("alatnya tidak dapat didengar")
+    expect(job).to_contain_text("terputus")
+    expect(page.locator(".count.jobs b")).to_have_text("1")
+    expect(page.locator(".worst")).to_contain_text("Tidak ada alarm")
+    job.locator(".acknowledge").click()
+    expect(page.locator("dialog .ask-what")).to_contain_text("Broker cadangan")
+    page.locator("dialog [name=by]").fill("Siti")
+    page.keyboard.press("Enter")
+    expect(job).to_contain_text("diakui Siti")
+    page.get_by_role("button", name="English").click()
+    expect(job).to_contain_text("its devices can't be heard")
 
 
 def test_acknowledging(opened: tuple[Page, Seen], feeder: Feeder) -> None:

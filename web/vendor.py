@@ -1,6 +1,6 @@
-"""Copy the third-party files of the page from the locked npm packages to static/vendor.
+"""Copy the third-party files of the pages from the locked npm packages to static/vendor.
 
-``python -m dashboards.operator.vendor`` runs ``npm ci`` (which checks each package against the lock file), copies,
+``python -m web.vendor`` runs ``npm ci`` (which checks each package against the lock file), copies,
 and writes checksums.json. Nothing here is needed to run the page.
 """
 
