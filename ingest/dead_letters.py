@@ -59,7 +59,7 @@ class Reason(StrEnum):
     TIME_IN_FUTURE = "time_in_future"
     TIME_TOO_OLD = "time_too_old"
     NO_TIME = "no_time"
-    """The reading has no time, and the broker's clock has not spoken yet."""
+    """The broker's clock has not spoken yet, so that no time can be judged or given."""
     FAULT = "fault"
     """A fault of ours while decoding; the log says more."""
     RETAINED = "retained"

@@ -144,6 +144,7 @@ class Receiver:
             self._streams.clear()
         by_broker = self._clock_source is ClockSource.BROKER
         now = self._later(now_ns) if by_broker else now_ns
+        timeless = by_broker and now is None
         readings = Readings(directory, self._limits)
         messages = 0
         decode, known, usual, size_limit = (
@@ -160,15 +161,16 @@ class Receiver:
                 readings.message = number + place
                 try:
                     streams = known.get(topic)
-                    if streams is not None and head in usual and len(payload) <= size_limit:
+                    if streams is not None and head in usual and len(payload) <= size_limit and not timeless:
                         decode(payload, streams, readings)
                     elif topic == _DROPPED:
                         connection.note_dropped(payload)
                         extra += 1
                     else:
-                        ticked = self._handle_unusual(topic, payload, head, chunk.notes.get(place), readings)
+                        ticked = self._handle_unusual(topic, payload, head, chunk.notes.get(place), readings, timeless)
                         if ticked is not None:
                             now = self._tick(ticked, now)
+                            timeless = False
                             readings.begin(now, now)
                 except Exception as error:
                     # A fault of ours. The message would come again and again if it ended the pipeline.
@@ -276,14 +278,19 @@ class Receiver:
             self._seen[i] = seen
 
     def _handle_unusual(
-        self, topic: bytes, payload: bytes, head: int, note: str | None, readings: Readings
+        self, topic: bytes, payload: bytes, head: int, note: str | None, readings: Readings, timeless: bool
     ) -> int | None:
-        """Whatever is not a live message of a device that was seen before; returns the time of a clock message."""
+        """Whatever is not a live message of a device that was seen before; returns the time of a clock message.
+
+        ``timeless``: the broker's clock has not spoken yet, so nothing can say whether a reading's time is right.
+        """
         try:
             streams = self._find(topic, payload, head, note)
             if streams is None:
                 told, self.clock_speed = pantau_json.decode_clock(payload)
                 return told
+            if timeless:
+                raise RefusedError(Reason.NO_TIME, "the broker's clock has not spoken yet: publish it before readings")
             pantau_json.decode(payload, streams, readings)
         except RefusedError as refused:
             readings.refuse(refused.reason, refused.detail)

@@ -127,7 +127,7 @@ class Counts:
 
     def take(self, batch: Batch, results: Results, directory: Directory) -> None:
         """Add one step."""
-        self.messages += batch.messages
+        self.refuse(batch)
         self.readings += len(batch.observations)
         self.duplicates += results.duplicates.size
         self.late += results.late.size
@@ -140,6 +140,10 @@ class Counts:
         ):
             if device.size:
                 count += np.bincount(device[device >= 0], minlength=n)
+
+    def refuse(self, batch: Batch) -> None:
+        """Add the messages of a batch, and what of them was refused."""
+        self.messages += batch.messages
         for letter in batch.dead_letters:
             self.refused[letter.reason] = self.refused.get(letter.reason, 0) + 1
 
@@ -411,13 +415,11 @@ class Pipeline:
                 self._now = max(batch.clock, self._now or 0)
             self._with_room(lambda: self.dead_letters.keep(batch.dead_letters))
         now = self._present()
-        if now is None:
-            if not len(observations):
-                if batch is not None:
-                    self.receiver.acknowledge(batch)
-                return
-            # The broker's clock has not spoken yet: the readings are the only clock there is.
-            now = int(observations.observed_at.max())
+        if now is None:  # the broker's clock has not spoken yet; until it does, the receiver takes no reading
+            if batch is not None:
+                self.receiver.acknowledge(batch)
+                self.counts.refuse(batch)
+            return
         with self._lock:
             actions = list(self._actions)
             self._actions.clear()

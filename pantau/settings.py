@@ -119,6 +119,12 @@ class PageSettings:
                 "without a login anyone could acknowledge alarms and change devices"
             )
 
+    @property
+    def url(self) -> str:
+        """Where programs on this computer reach the page."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this computer reaches what listens there.
@@ -134,12 +140,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-    @property
-    def url(self) -> str:
-        """Where programs on this computer reach the page."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,7 @@ def step(
             device[heard],
             batch.observed_at[heard],
             batch.broker[heard],
-            now,
+            watermark,
             listening,
         ),
         _act(state, directory, actions),

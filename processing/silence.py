@@ -83,7 +83,7 @@ def judge_silence(
     device: npt.NDArray[np.int32],
     observed_at: Ints,
     broker: Numbers,
-    now: int,
+    watermark: int,
     listening: Ints,
 ) -> Transitions:
     """Raise an alarm for every device that did not send for its ``silence_after_s``, and clear it when it does.
@@ -98,8 +98,8 @@ def judge_silence(
         Changed in place.
     device, observed_at, broker : (n,) arrays
         Device, time and broker of each new reading, in any order. [ns]
-    now : int
-        [ns]
+    watermark : int
+        No reading older than this is expected; silences that began before it are found. [ns]
     listening : (brokers,) array
         Since when each broker is heard, or DEAF. [ns]
 
@@ -113,14 +113,14 @@ def judge_silence(
         state.listening, state.due_from = listening, NEVER
     if device.size:
         _find_gaps(state, directory, log, device, observed_at, broker)
-    if now > state.due_from:
+    if watermark > state.due_from:
         o = state.occurrence
         heard_since = _heard_since(state, state.broker)
         judged = (state.watched_since != NOT_RUNNING) & (heard_since != DEAF) & (o.severity == 0)
         expected_since = np.maximum(state.watched_since, directory.expected_since)
         heard = np.maximum(np.maximum(state.last_at, heard_since), expected_since)
         due = np.where(judged, heard + directory.silence_after_ns, NOT_RUNNING)
-        for subject in np.flatnonzero(due < now):
+        for subject in np.flatnonzero(due < watermark):
             _fall_silent(o, directory, log, int(subject), int(heard[subject]))
             due[subject] = NOT_RUNNING
         state.due_from = int(due.min()) if due.size else NOT_RUNNING

@@ -1,7 +1,7 @@
 """The simulated city's devices on a real broker: every reading a real MQTT message, paced by a speeded clock.
 
 A few connections act as gateways; each device has its own topic ``pantau/v1/<city>/<device>``. The clock follows on
-``pantau/v1/<city>/clock`` (retained), and only once the broker has acknowledged every reading up to its time: who
+``pantau/v1/<city>/clock`` (retained), first when the fleet starts, and only once the broker has acknowledged every reading up to its time: who
 sees the clock say T has been sent all readings up to T.
 
 Try ``python -m simulators.fleet --port 1883 --speed 60``.
@@ -291,6 +291,16 @@ def _publish_all(
     gateway_of = {d.id: gateways[key(d.id, "gateway") % len(gateways)] for d in city.devices}
     step_ns = round(min(max(2 * settings.clock_interval_s * settings.speed, 1.0), _LONGEST_STEP_S) * NS_PER_S)
     reached = settings.start_ns - settings.start_ns % _NS_PER_MS
+
+    def tell_the_time() -> None:
+        now = np.datetime_as_string(np.datetime64(reached, "ns"), unit="ms")
+        clock.publish(home + "clock", msgspec.json.encode({"now": f"{now}Z", "speed": settings.speed}), 0, retain=True)
+
+    # Before the first reading: a pipeline that follows the clock takes none before.
+    tell_the_time()
+    while not clock.settle(1.0):
+        if stop.is_set():
+            return reached
     zero_wall, zero_ns = time.monotonic(), reached
     while not stop.is_set() and (settings.until_ns is None or reached < settings.until_ns):
         woke = time.monotonic()
@@ -310,10 +320,7 @@ def _publish_all(
                     if stop.is_set():
                         return reached
             reached = due
-            now = np.datetime_as_string(np.datetime64(reached, "ns"), unit="ms")
-            clock.publish(
-                home + "clock", msgspec.json.encode({"now": f"{now}Z", "speed": settings.speed}), 0, retain=True
-            )
+            tell_the_time()
         if not behind:
             stop.wait(max(0.0, settings.clock_interval_s - (time.monotonic() - woke)))
     while not clock.settle(1.0) and not stop.is_set():

@@ -252,7 +252,7 @@ def test_silence_is_noticed_without_any_message_and_ends_with_the_next_one() -> 
         [
             (observations([(0, 0, 1.0), (1, 0, 0.5), (2, 0, 50.0), (3, 0, 80.0)]), T0),
             (observations([(1, 500, 0.5), (2, 500, 50.0), (3, 500, 80.0)]), T0 + 500 * NS_PER_S),
-            (Observations.empty(), T0 + 601 * NS_PER_S),
+            (Observations.empty(), T0 + 606 * NS_PER_S),
             (observations([(0, 700, 1.25)]), T0 + 700 * NS_PER_S),
         ]
     )
@@ -266,7 +266,7 @@ def test_nobody_is_accused_of_silence_while_a_broker_is_down() -> None:
     state, deaf = step(state, CITY, Observations.empty(), T0 + 7200 * NS_PER_S, listening_since=None)
     back = T0 + 7200 * NS_PER_S
     state, soon = step(state, CITY, Observations.empty(), back + 60 * NS_PER_S, listening_since=back)
-    state, later = step(state, CITY, Observations.empty(), back + 601 * NS_PER_S, listening_since=back)
+    state, later = step(state, CITY, Observations.empty(), back + 606 * NS_PER_S, listening_since=back)
     assert len(deaf.transitions) == len(soon.transitions) == 0
     assert set(later.transitions.subject) == {0, 1, 2, 3}
 
