@@ -1,8 +1,8 @@
 """The simulated city's devices on a real broker: every reading a real MQTT message, paced by a speeded clock.
 
-A few connections act as gateways; each device has its own topic ``pantau/v1/<city>/<device>``. The clock follows on
-``pantau/v1/<city>/clock`` (retained), first when the fleet starts, and only once the broker has acknowledged every reading up to its time: who
-sees the clock say T has been sent all readings up to T.
+A few connections act as gateways; each device has its own topic ``pantau/v1/<city>/<device>``. The clock is told on
+``pantau/v1/<city>/clock`` (retained): first when the fleet starts, then only once the broker has acknowledged every
+reading up to its time. Who sees the clock say T has been sent all readings up to T.
 
 Try ``python -m simulators.fleet --port 1883 --speed 60``.
 """

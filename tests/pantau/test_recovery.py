@@ -137,12 +137,18 @@ def test_a_registry_with_other_datastreams_is_refused(tmp_path: Path, broker: Mo
         pass
 
 
-def test_a_deleted_registry_does_not_stop_what_is_known(tmp_path: Path, broker: Mosquitto) -> None:
+def test_a_deleted_registry_is_said_and_putting_it_back_goes_on(tmp_path: Path, broker: Mosquitto) -> None:
     settings = settings_for(tmp_path, broker.port)
     register(settings)
     take(settings, broker.port, [0.1])
     for file in tmp_path.glob("registry.sqlite*"):
+        file.rename(tmp_path / f"kept-{file.name}")
+    with pytest.raises(ConfigurationError, match="not the one that the saved state belongs to"), running(settings):
+        pass
+    for file in tmp_path.glob("registry.sqlite*"):
         file.unlink()
+    for file in tmp_path.glob("kept-registry.sqlite*"):
+        file.rename(tmp_path / file.name.removeprefix("kept-"))
     take(settings, broker.port, [0.2])
     assert stored(settings) == 2
 

@@ -116,11 +116,12 @@ def test_every_reading_arrives_with_the_clock_behind_it(broker: Mosquitto, versi
     assert (sent.readings, sent.until_ns) == (len(CITY.sample(START, end)), end)
     assert (sent.unacknowledged, sent.refused, sent.reconnects) == (0, 0, 0)
     assert len(listener.received) == sent.messages + sent.clocks
-    # 12 simulated minutes at 600 × are 1.2 s, with a clock every 0.1 s
-    assert 1.2 <= sent.wall_s < 30.0 and 5 <= len(listener.clocks) == sent.clocks <= 13
+    # 12 simulated minutes at 600 × are 1.2 s, with a clock every 0.1 s, and one before all readings
+    assert 1.2 <= sent.wall_s < 30.0 and 5 <= len(listener.clocks) == sent.clocks <= 14
+    assert listener.received[0][0].endswith("/clock") and ns(listener.clocks[0]["now"]) == START
     assert ns(listener.clocks[-1]["now"]) == end and listener.clocks[-1]["speed"] == 600.0
 
-    now, seen = START, set()
+    now, seen = START - 1, set()
     for topic, body, _ in listener.received:
         if topic.endswith("/clock"):
             assert ns(body["now"]) > now
