@@ -63,6 +63,8 @@ class DataSettings:
 
     folder: Path = Path("data")
     """Journal, registry, dead letters, snapshot, spool, and the embedded store unless ``store.folder`` is set."""
+    database: Secret = field(default=Secret(""))
+    """URL of a PostgreSQL for registry and accounts; empty: SQLite files in ``folder``."""
     snapshot_interval_s: float = 30.0
     """How often the core's state is saved, to bound how much of the journal is replayed after a crash."""
     journal_days: float = 30.0
@@ -72,17 +74,21 @@ class DataSettings:
         for name in ("snapshot_interval_s", "journal_days"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.database and not self.database.reveal().startswith(("postgresql://", "postgresql+psycopg://")):
+            raise ValueError("data.database must be like postgresql://user:password@host/name")
 
     @property
     def registry(self) -> str:
         """SQLAlchemy URL of the registry."""
+        if self.database:
+            return self.database.reveal()
         return f"sqlite:///{self.folder.absolute() / 'registry.sqlite'}"
 
     @property
     def accounts(self) -> str:
-        """SQLAlchemy URL of the accounts: a file of their own, or tables beside the registry's on a server."""
-        if not self.registry.startswith("sqlite"):
-            return self.registry
+        """SQLAlchemy URL of the accounts: a file of their own, or tables beside the registry's in PostgreSQL."""
+        if self.database:
+            return self.database.reveal()
         return f"sqlite:///{self.folder.absolute() / 'accounts.sqlite'}"
 
 
@@ -169,7 +175,12 @@ SECTIONS: dict[str, type[Any]] = {
     "credentials": CredentialsSettings,
 }
 """Section of the file → the dataclass of its keys. ``[[broker]]`` may come several times."""
-SECRETS = {"broker": ("password",), "store": ("token", "password"), "credentials": ("admin_password",)}
+SECRETS = {
+    "data": ("database",),
+    "broker": ("password",),
+    "store": ("token", "password"),
+    "credentials": ("admin_password",),
+}
 """Keys that are given as the name of an environment variable, with ``_env`` behind the key."""
 
 

@@ -93,9 +93,7 @@ class State:
     @classmethod
     def for_directory(cls, directory: Directory) -> State:
         """Nothing has happened yet in this city."""
-        state = cls.empty(len(directory.datastreams), len(directory.devices))
-        state.silence.watched_since[directory.watched] = NEVER
-        return state
+        return cls.empty(len(directory.datastreams), len(directory.devices))
 
     def grown_to(self, directory: Directory) -> State:
         """The same state with room for the datastreams and devices that a newer directory appended."""
@@ -213,9 +211,11 @@ def step(
     changes: list[Transitions] = []
     if directory.version != state.directory_version:
         # Other delays may be in force: look at everybody.
+        # The devices of the first directory have been watched for as long as we listen.
+        since = NEVER if state.directory_version < 0 else now
         state.directory_version = directory.version
         state.level.due_from = state.silence.due_from = NEVER
-        changes += [follow_ladders(state.level, directory, now), follow_watch(state.silence, directory, now)]
+        changes += [follow_ladders(state.level, directory, now), follow_watch(state.silence, directory, now, since)]
     order = np.lexsort((observations.observed_at, observations.datastream))
     batch = observations.take(order)
     newer, corrects, duplicate, lost = _sort_out(state, batch)

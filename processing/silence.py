@@ -63,14 +63,14 @@ def listening_of(brokers: Sequence[BrokerLink]) -> Ints:
     return np.array([DEAF if since is None else since for since in heard], dtype=np.int64)
 
 
-def follow_watch(state: SilenceState, directory: Directory, now: int) -> Transitions:
+def follow_watch(state: SilenceState, directory: Directory, now: int, since: int) -> Transitions:
     """Take note of which devices a new directory wants watched; the silence of all others ends now.
 
-    A device that comes under watch is given its whole ``silence_after_s`` from now on.
+    A device that comes under watch is given its whole ``silence_after_s`` from ``since`` on.
     """
     log = TransitionLog(AlarmKind.SILENCE, directory.version)
     was = state.watched_since != NOT_RUNNING
-    state.watched_since[directory.watched & ~was] = now
+    state.watched_since[directory.watched & ~was] = since
     state.watched_since[~directory.watched] = NOT_RUNNING
     for subject in np.flatnonzero(~directory.watched & (state.occurrence.severity > 0)):
         _end(state.occurrence, log, int(subject), max(now, int(state.occurrence.raised_at[subject])))

@@ -15,7 +15,6 @@ from hmac import compare_digest
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
-import anyio
 from fastapi import Depends, Request
 from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
@@ -333,12 +332,16 @@ class Gate:
     async def _watched(self, scope: Scope, receive: Receive, send: Send, access: tuple[Access, ...]) -> None:
         """Run the application; an open stream ends when its visitor may not see it any longer."""
         looking: asyncio.Task[None] | None = None
+        running, ended = asyncio.current_task(), False
+        assert running is not None
 
         async def look() -> None:
+            nonlocal ended
             while True:
                 await asyncio.sleep(RECHECK_S)
                 visitor = await run_in_threadpool(self._identify, scope)
                 if refusal(visitor, access) is not None:
+                    ended = True
                     running.cancel()
                     return
 
@@ -350,14 +353,15 @@ class Gate:
                     looking = asyncio.create_task(look())
             await send(message)
 
-        with anyio.CancelScope() as running:
-            try:
-                await self.app(scope, receive, watch)
-            finally:
-                if looking is not None:
-                    looking.cancel()
-        if running.cancelled_caught:
+        try:
+            await self.app(scope, receive, watch)
+        except asyncio.CancelledError:
+            if not ended or running.uncancel():  # somebody else wants this to stop too
+                raise
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            if looking is not None:
+                looking.cancel()
 
 
 def _forged(visitor: Visitor, method: str, headers: Headers) -> tuple[int, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 import unicodedata
+from functools import cached_property
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
@@ -29,7 +30,11 @@ class Passwords:
     def __init__(self, *, time_cost: int = 3, memory_cost: int = 65_536, parallelism: int = 4) -> None:
         self._hasher = PasswordHasher(time_cost, memory_cost, parallelism)
         self._turn = threading.BoundedSemaphore(HASHES_AT_ONCE)
-        self._nobody = self.hash(secrets.token_urlsafe())
+
+    @cached_property
+    def _nobody(self) -> str:
+        """What nobody's password is compared with."""
+        return self._hasher.hash(secrets.token_urlsafe())
 
     def hash(self, password: str) -> str:
         """The encoded hash, with its parameters and salt."""
@@ -38,9 +43,10 @@ class Passwords:
 
     def check(self, encoded: str | None, password: str) -> bool:
         """Whether the password is right. For an account that does not exist (None) it takes as long, and is wrong."""
+        nobody = self._nobody  # made by the first login, whoever that is
         with self._turn:
             try:
-                self._hasher.verify(encoded or self._nobody, _same(password))
+                self._hasher.verify(encoded or nobody, _same(password))
             except (VerifyMismatchError, VerificationError, InvalidHashError):
                 return False
         return encoded is not None

@@ -49,8 +49,8 @@ DENY_ALL = {"publishClientSend": False, "publishClientReceive": False, "subscrib
 PIPELINE_SYS_TOPICS = ("$SYS/broker/publish/messages/dropped", "$SYS/broker/log/#")
 """The count of dropped messages, and the log that tells of refused logins (``log_dest topic``)."""
 
-_BATCH = 50
-"""Devices in one request; the request stays well under the packet limit of the shipped mosquitto.conf."""
+_BATCH = 10
+"""Devices in one request: while the plugin writes its file for each of their commands, the broker does nothing else."""
 _PAGE = 1000
 _PER_COMMAND_S = 0.25
 """Added to the time limit for each command that makes the plugin write its file."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
+import struct
+import threading
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 from devices.credentials import Credentials
 from devices.credentials.settings import CredentialsKind, CredentialsSettings
+from devices.registry import Registry
 from ingest.settings import BrokerSettings
 from pantau.runtime import Pipeline
 from pantau.settings import PageAccess, PageSettings
@@ -41,6 +46,10 @@ SITES = (
     Site("siliwangi", "Jalan Siliwangi", -6.8840, 107.6085, "Coblong"),
     Site("cihampelas", "Cihampelas", -6.8890, 107.6040, "Coblong"),
     Site("pasteur", "Gerbang Pasteur", -6.8935, 107.5880, "Sukajadi"),
+)
+DEVICES = (
+    Device("AWLR-0100", "dago", "generic-river-level", 3600.0),
+    Device("PM-17", "siliwangi", "generic-air-station", 1.0),
 )
 
 
@@ -88,16 +97,13 @@ def city(folder: Path, *, access: PageAccess = PageAccess.OPEN, **page: Any) -> 
                 admin_password=ADMINISTRATOR.password,
             ),
         )
-        from devices.registry import Registry
-
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(Registry(settings.data.registry)) as registry:
             registry.save(
                 city="kota",
                 utc_offset_h=7.0,
                 sites=SITES,
-                devices=[Device("AWLR-0100", "dago", "generic-river-level", 3600.0)]
-                + [Device("PM-17", "siliwangi", "generic-air-station", 1.0)],
+                devices=DEVICES,
                 datastreams=[
                     Datastream("dago/water_level_m", "dago", "AWLR-0100", "water_level_m", Limits(suspect_max=20.0)),
                     Datastream("siliwangi/pm2_5_ug_m3", "siliwangi", "PM-17", "pm2_5_ug_m3"),
@@ -164,6 +170,84 @@ def phone(browser: Browser, url: str, *, path: str = "/devices", **options: Any)
         yield found
     finally:
         context.close()
+
+
+class Network:
+    """The way from the phone to the server: a forwarder that can be cut."""
+
+    def __init__(self, url: str) -> None:
+        self._target = int(url.rpartition(":")[2])
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._port: int = self._listener.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._whole = True
+        self.url = f"http://127.0.0.1:{self._port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """No network from now on."""
+        self._whole = False
+        for s in list(self._open):
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """It is back."""
+        self._whole = True
+
+    def close(self) -> None:
+        """For good."""
+        self.cut()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._whole:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._target))
+            for a, b in ((near, far), (far, near)):
+                self._open.add(a)
+                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        for s in (source, sink):
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+        self._open.discard(source)
+        source.close()
+
+
+def big_png(width: int = 3000, height: int = 2000) -> bytes:
+    """A picture as large as a camera's, with something in it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = b"\x00" + b"".join(bytes((x * 255 // width, 90, 160)) for x in range(width))
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * height)) + chunk(b"IEND", b"")
+    )
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height in a JPEG's frame header. [ITU-T T.81, B.2.2]"""
+    at = 2
+    while at < len(data):
+        marker, length = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])[0]
+        if marker in (0xC0, 0xC1, 0xC2):
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 2 + length
+    raise AssertionError("no frame header: this is no JPEG")
 
 
 def reading(name: str = "water_level_m", value: float = 1.24, **more: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -96,6 +97,23 @@ def test_a_device_cannot_take_over_the_pipelines_session(site: Secured) -> None:
         assert thief.refused is not None
     with site.pipeline(client_id="pantau-main", keep_session=True) as pipeline:
         wait_until(lambda: (made.topic, b"waits") in pipeline.messages, "the message that waits")
+
+
+def test_a_session_from_a_time_with_more_rights_reads_nothing(site: Secured) -> None:
+    """A subscription stays in a session when the right to it goes; what is denied by default is receiving as well."""
+    made = site.issuer.create("curious")
+    grant = {"acltype": "subscribePattern", "topic": "pantau/v1/#", "allow": True}
+    by_hand(site, {"command": "addRoleACL", "rolename": f"{DEVICE_ROLE}curious", **grant})
+    with site.device(made, keep_session=True) as device:
+        assert device.subscribe("pantau/v1/#") == 1
+    by_hand(site, {"command": "removeRoleACL", "rolename": f"{DEVICE_ROLE}curious", **grant})
+    talker = site.issuer.create("talker")
+    with site.device(talker) as other:
+        other.publish(talker.topic, b"while away")
+        with site.device(made, keep_session=True) as device:
+            other.publish(talker.topic, b"while there")
+            time.sleep(0.5)
+            assert device.messages == []
 
 
 def test_client_ids_can_be_left_free_for_devices_that_choose_their_own() -> None:

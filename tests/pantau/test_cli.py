@@ -16,7 +16,7 @@ from tests.real_parts.mosquitto import QUEUES_WITHOUT_LIMITS, Mosquitto, free_po
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = ROOT / "simulators" / "recordings"
-COMMANDS = ("demo", "run", "replay", "register", "doctor", "dead-letters", "dashboards", "bench")
+COMMANDS = ("demo", "run", "replay", "register", "accounts", "doctor", "dead-letters", "dashboards", "bench")
 
 
 def pantau(

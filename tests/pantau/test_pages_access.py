@@ -12,6 +12,8 @@ import pytest
 from fastapi import FastAPI
 
 from dashboards.operator.live import LiveCity
+from devices.fleet import Fleet
+from devices.registry import Registry
 from pantau.pages import pages
 from tests.dashboards.operator.operator_city import small_city
 from tests.web.people import CHEAP, PASSWORD, with_roles
@@ -36,6 +38,38 @@ TABLE = {
     "GET /api/account": "viewer",
     "GET /api/alarms": "viewer",
     "POST /api/alarms/acknowledge": "operator",
+    # The technician's page.
+    "GET /api/fleet": "viewer",
+    "GET /api/models": "viewer",
+    "GET /api/map": "viewer",
+    "GET /api/districts": "viewer",
+    "PUT /api/districts/{code}": "technician",
+    "GET /api/audit": "viewer",
+    "GET /api/devices": "viewer",
+    "POST /api/devices": "technician",
+    "GET /api/devices/{device}": "viewer",
+    "PATCH /api/devices/{device}": "technician",
+    "POST /api/devices/{device}/state": "technician",
+    "POST /api/devices/{device}/move": "technician",
+    "POST /api/devices/{device}/retire": "technician",
+    "GET /api/devices/{device}/live": "viewer",
+    "POST /api/devices/{device}/calibrations": "technician",
+    "POST /api/devices/{device}/credentials": "technician",
+    "POST /api/devices/{device}/credentials/revoke": "technician",
+    "GET /api/sites": "viewer",
+    "GET /api/sites/{site}": "viewer",
+    "PUT /api/sites/{site}": "technician",
+    "GET /api/datastreams/{datastream:path}/thresholds": "viewer",
+    "PUT /api/datastreams/{datastream:path}/thresholds": "technician",
+    "GET /api/jobs": "viewer",
+    "GET /api/jobs/closed": "viewer",
+    "POST /api/jobs": "technician",
+    "POST /api/jobs/{job}/close": "technician",
+    "GET /api/jobs/{job}/photo": "viewer",
+    "POST /api/import": "technician",
+    "GET /api/export": "viewer",
+    "GET /devices": "viewer",
+    "GET /devices/worker.js": "public",
     # Accounts.
     "GET /login": "public",
     "GET /setup": "public",
@@ -72,7 +106,29 @@ ALLOWED = {
 }
 """Who may do what; written out, not computed."""
 
-PLACES = {"version": "0", "room": "web", "path:path": "theme.js", "language": "id", "login": "ghost", "ident": "999"}
+PLACES = {
+    "version": "0",
+    "room": "web",
+    "path:path": "theme.js",
+    "language": "id",
+    "login": "ghost",
+    "ident": "999",
+    "code": "32.73.02",
+    "device": "ghost",
+    "site": "ghost",
+    "datastream:path": "ghost.water_level_m",
+    "job": "999",
+}
+ACCOUNTS_ONLY = {
+    "GET /login",
+    "GET /setup",
+    "POST /api/session",
+    "POST /api/setup",
+    "DELETE /api/session",
+    "GET /account",
+    "POST /api/account/password",
+} | {name for name, access in TABLE.items() if access == "administrator"}
+"""What is not there where there are no accounts."""
 UNSAFE = [name for name in TABLE if not name.startswith("GET ")]
 
 
@@ -92,8 +148,11 @@ class House:
         self.temporary = self.accounts.create("temporary", Role.ADMINISTRATOR, by="test") or ""
         live = LiveCity()
         live.set_directory(small_city())
+        self.registry = Registry(f"sqlite:///{folder / 'registry.sqlite'}")
+        self.registry.put_city("bandung", 7.0, by="test")
         # Each request of the walk tries something; none of them is to be slowed down.
-        self.app = pages(live, KnownAccounts(self.accounts), throttle=Throttle(iter(range(0, 10**9, 10_000)).__next__))
+        unhurried = Throttle(iter(range(0, 10**9, 10_000)).__next__)
+        self.app = pages(live, KnownAccounts(self.accounts), Fleet(self.registry), throttle=unhurried)
 
     def headers(self, who: str) -> dict[str, str]:
         """What a request of this visitor carries; a new session each time, since some requests end it."""
@@ -111,6 +170,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     found = House(tmp_path_factory.mktemp("house"))
     yield found
     found.accounts.close()
+    found.registry.close()
 
 
 def send(app: FastAPI, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
@@ -212,30 +272,17 @@ def test_no_change_without_csrf_token_or_from_another_page(house: House, name: s
     assert send(house.app, method, path, good | {"Content-Type": "text/plain"})[0] == 415
 
 
-def test_an_open_house_lets_everybody_do_all_but_accounts() -> None:
+def test_an_open_house_lets_everybody_do_all_but_accounts(house: House) -> None:
     live = LiveCity()
     live.set_directory(small_city())
-    app = pages(live, None)
+    app = pages(live, None, Fleet(house.registry))
     declared = {f"{m} {r.path}": r.access for r in declared_routes(app.routes) for m in r.methods}
-    # There is nothing to log in to.
-    assert {n for n in TABLE if n not in declared} == {
-        n for n in TABLE if "account" in n and n != "GET /api/account"
-    } | {
-        "GET /login",
-        "GET /setup",
-        "POST /api/session",
-        "DELETE /api/session",
-        "POST /api/setup",
-        "GET /api/tokens",
-        "POST /api/tokens",
-        "DELETE /api/tokens/{ident}",
-    }
+    assert {n for n in TABLE if n not in declared} == ACCOUNTS_ONLY
     for name in declared:
         status, detail = send(app, *address(name), {})
         assert status not in (401, 403), (name, detail)
 
 
 def test_the_table_covers_every_right() -> None:
-    # Until devices' routes hang in it, none needs the technician.
-    assert {RIGHT_OF[a] for a in RIGHT_OF if a.value in TABLE.values()} >= set(Right) - {Right.DEVICES}
-    assert {Access(a) for a in TABLE.values()} >= set(Access) - {Access.TECHNICIAN}
+    assert set(TABLE.values()) == {a.value for a in Access}
+    assert set(RIGHT_OF.values()) == set(Right)

@@ -80,6 +80,9 @@ def test_several_brokers_and_a_secret_from_the_environment() -> None:
         ("[store]\nkind = 'oracle'", "kind must be embedded or influxdb"),
         ("[store.writer]\nmax_rows = -1", "max_rows must be above 0, got -1"),
         ("[data]\nsnapshot_interval_s = 0", "data: snapshot_interval_s must be above 0, got 0"),
+        ("[page]\naccess = 'open'\nhost = '0.0.0.0'", 'page: access = "open" needs a host that only this computer'),
+        ("[page]\naccess = 'open'\nhost = 'pantau.example'", "needs a host that only this computer reaches"),
+        ("[page]\naccess = 'anyone'", "page.access: .*'anyone'"),
         ("[page]\nport = 'http'", "page.port: Expected int, got str"),
         ("[limits]\nmax_future_s = nan", "max_future_s must be a number above 0, got nan"),
         ("[[broker", "is not valid TOML"),
@@ -91,6 +94,27 @@ def test_a_mistake_is_named_in_one_sentence(tmp_path: Path, text: str, sentence:
     with pytest.raises(ConfigurationError, match=sentence) as caught:
         load(file)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5", "localhost", "::1"])
+def test_pages_may_be_open_where_only_this_computer_reaches_them(host: str) -> None:
+    assert parse({"page": {"access": "open", "host": host}}, {}).page.access == "open"
+
+
+def test_pages_want_accounts_unless_told_otherwise() -> None:
+    assert parse({}, {}).page.access == "accounts"
+
+
+def test_accounts_stand_beside_the_registry(tmp_path: Path) -> None:
+    settings = parse({"data": {"folder": str(tmp_path)}}, {})
+    assert settings.data.accounts == f"sqlite:///{tmp_path}/accounts.sqlite"
+    url = "postgresql://pantau:s3cret@db/pantau"
+    settings = parse({"data": {"database_env": "DATABASE"}}, {"DATABASE": url})
+    assert settings.data.accounts == settings.data.registry == url
+    assert "s3cret" not in repr(settings)
+    with pytest.raises(ConfigurationError, match=r"data\.database must be like postgresql://") as caught:
+        parse({"data": {"database_env": "DATABASE"}}, {"DATABASE": "mysql://pantau:s3cret@db/pantau"})
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -11,6 +12,7 @@ from web.accounts import Accounts
 from web.accounts_api import add_accounts
 from web.app import create_app
 from web.login import KnownAccounts, add_login
+from web.server import serve
 from web.throttle import Throttle
 
 CODE = "ABCDE-FGHJK-MNPQR-STUVW"
@@ -50,6 +52,21 @@ def test_the_cookie_is_out_of_reach_for_scripts_and_other_sites(app: FastAPI) ->
     assert {"httponly", "samesite=strict", "path=/"} <= parts and "secure" not in parts
     safe = Person(app, base="https://pantau.example.id").log_in("viewer").headers["set-cookie"]
     assert safe.startswith("__Host-pantau_session=") and "; Secure" in safe and "domain" not in safe.lower()
+
+
+def test_behind_a_proxy_on_this_machine_that_ends_tls(app: FastAPI) -> None:
+    # docs/access.md: uvicorn takes these headers from the loopback.
+    server = serve(app, "127.0.0.1", 0)
+    try:
+        answer = httpx.post(
+            f"{server.url}/api/session",
+            json={"login": "viewer", "password": PASSWORD},
+            headers={"X-Pantau": "1", "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7"},
+        )
+        assert answer.headers["set-cookie"].startswith("__Host-pantau_session=")
+        assert app.state.identify.accounts.knows_address("viewer", "203.0.113.7")
+    finally:
+        server.stop()
 
 
 def test_a_session_that_somebody_planted_is_never_taken_over(app: FastAPI) -> None:
