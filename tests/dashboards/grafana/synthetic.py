@@ -32,7 +32,7 @@ def directory() -> Directory:
 
 
 def batch() -> StoredBatch:
-    """Readings every minute, their windows, an alarm for each severity and property, silences, a broker, pipeline status."""
+    """Readings every minute with their windows, alarms of every severity, silences, a broker, the pipeline's status."""
     of = directory()
     n, times = len(of.datastreams), np.arange(START, END, STEP_S, dtype=np.int64)
     stream = np.repeat(np.arange(n, dtype=np.int32), len(times))
