@@ -52,20 +52,23 @@ def test_a_device_publishes_as_itself_and_the_pipeline_reads_it(site: Secured, l
 
 def test_a_device_cannot_publish_as_another(site: Secured, logins: dict[str, Credentials]) -> None:
     with site.watcher() as watcher:
+        for topic in (
+            OTHER,
+            "pantau/v1/bandung/awlr-1",
+            "pantau/v1/kota/clock",
+            "pantau/v1/kota/awlr-1/more",
+            "pantau/v1/kota",
+            "pantau/v1/kota/AWLR-1",
+            "other",
+            "$SYS/broker/uptime",
+            "$CONTROL/dynamic-security/v1",
+        ):
+            for retain in (False, True):
+                # A connection for each: Debian's Mosquitto 2.0.11 ends one over such an attempt.
+                with site.device(logins["awlr-1"]) as device:
+                    assert device.refused is None
+                    assert device.publish(topic, b"forged", retain=retain) in (NOT_AUTHORIZED, 0), topic
         with site.device(logins["awlr-1"]) as device:
-            for topic in (
-                OTHER,
-                "pantau/v1/bandung/awlr-1",
-                "pantau/v1/kota/clock",
-                "pantau/v1/kota/awlr-1/more",
-                "pantau/v1/kota",
-                "pantau/v1/kota/AWLR-1",
-                "other",
-                "$SYS/broker/uptime",
-                "$CONTROL/dynamic-security/v1",
-            ):
-                assert device.publish(topic, b"forged") in (NOT_AUTHORIZED, 0), topic
-                assert device.publish(topic, b"forged", retain=True) in (NOT_AUTHORIZED, 0), topic
             device.publish(OWN, b"true")
         # A will is published by the broker when the device is gone: not for another either.
         thief = site.device(logins["awlr-1"], will=(OTHER, b"forged"))
@@ -74,7 +77,7 @@ def test_a_device_cannot_publish_as_another(site: Secured, logins: dict[str, Cre
         with site.device(logins["awlr-1"]) as device:
             device.publish(OWN, b"last")
         wait_until(lambda: (OWN, b"last") in watcher.messages, "the last message")
-        assert b"forged" not in [payload for _, payload in watcher.messages]
+        assert [m for m in watcher.messages if m[1] in (b"forged", b"true")] == [(OWN, b"true")]
 
 
 def test_a_device_cannot_come_in_as_another(site: Secured, logins: dict[str, Credentials]) -> None:
@@ -113,6 +116,7 @@ def test_a_device_cannot_read(site: Secured, logins: dict[str, Credentials]) -> 
         site.issuer.known()  # with the plugin: a request whose answer is on a control topic
         other.publish(OTHER, b"secret too")
         time.sleep(1.0)
+        assert not spy.left.is_set()
         assert [m for m in spy.messages if m[0] != OWN] == []
 
 
@@ -169,17 +173,22 @@ def test_a_new_password_makes_the_old_one_useless_at_once(site: Secured) -> None
 def test_a_gateway_may_speak_for_the_devices_behind_it(site: Secured) -> None:
     made = site.issuer.create("gateway-1", speaks_for=["leaf-1", "leaf-2"])
     assert made.speaks_for == ("leaf-1", "leaf-2") == site.issuer.speaks_for("gateway-1")
-    with site.pipeline() as pipeline, site.device(made) as gateway:
+    with site.pipeline() as pipeline:
         pipeline.subscribe("pantau/v1/+/+")
-        for name in ("gateway-1", "leaf-1", "leaf-2", "leaf-3", "awlr-2"):
-            gateway.publish(f"pantau/v1/kota/{name}", name.encode())
-        gateway.publish("pantau/v1/kota/gateway-1", b"last")
-        wait_until(lambda: pipeline.messages and pipeline.messages[-1][1] == b"last", "the last message")
+        for name in ("leaf-3", "awlr-2"):
+            with site.device(made) as gateway:
+                assert gateway.publish(f"pantau/v1/kota/{name}", b"forged") == NOT_AUTHORIZED
+        with site.device(made) as gateway:
+            for name in ("gateway-1", "leaf-1", "leaf-2"):
+                assert gateway.publish(f"pantau/v1/kota/{name}", name.encode()) != NOT_AUTHORIZED
+        wait_until(lambda: pipeline.messages and pipeline.messages[-1][1] == b"leaf-2", "the last message")
         fresh = [payload for _, payload in pipeline.messages if payload != b"secret"]
-        assert fresh == [b"gateway-1", b"leaf-1", b"leaf-2", b"last"]
+        assert fresh == [b"gateway-1", b"leaf-1", b"leaf-2"]
     # The rights hold from the moment that they are changed.
     site.issuer.create("gateway-1", speaks_for=["leaf-2"])
     assert site.issuer.speaks_for("gateway-1") == ("leaf-2",)
+    with site.device(site.issuer.rotate("gateway-1")) as gateway:
+        assert gateway.publish("pantau/v1/kota/leaf-1") == NOT_AUTHORIZED
 
 
 def test_logins_survive_a_restart_of_the_broker(site: Secured) -> None:
@@ -188,7 +197,6 @@ def test_logins_survive_a_restart_of_the_broker(site: Secured) -> None:
     with site.device(made) as device:
         assert device.refused is None and device.publish(made.topic) != NOT_AUTHORIZED
         assert "lasting" in site.issuer.known()
-        device.publish(OTHER)
     assert site.issuer.check() is None
 
 
@@ -218,10 +226,12 @@ def test_a_name_that_cannot_be_a_devices_is_refused(site: Secured, name: str, se
 @pytest.mark.parametrize("name", ['quote"s', "apo'strophe", "$(id)", "%u", "%c", "é-雨", "a.b_c-d@e=f;g", "-x", "user"])
 def test_an_odd_name_gives_rights_to_its_own_topic_alone(site: Secured, name: str) -> None:
     made = site.issuer.create(name)
-    with site.watcher() as watcher, site.device(made) as device:
-        assert device.refused is None
-        device.publish(OTHER, b"forged")
-        device.publish(made.topic, json.dumps(name).encode())
+    with site.watcher() as watcher:
+        with site.device(made) as device:
+            assert device.refused is None
+            device.publish(OTHER, b"forged")
+        with site.device(made) as device:
+            device.publish(made.topic, json.dumps(name).encode())
         wait_until(lambda: (made.topic, json.dumps(name).encode()) in watcher.messages, "its own message")
         assert b"forged" not in [payload for _, payload in watcher.messages]
     assert name in site.issuer.known()

@@ -88,7 +88,7 @@ def test_a_certificate_is_enough_and_gives_the_rights_of_its_name(tls: Tls) -> N
                 assert device.refused is None
                 device.publish(OWN, str(username).encode())
                 device.subscribe("#")
-                # Mosquitto 2.0.11 closes a TLS connection over this; without TLS it goes on.
+                # Last: Debian's Mosquitto 2.0.11 ends a connection over such an attempt.
                 device.publish(OTHER, b"forged")
             assert device.messages == []
         with tls.device(made) as device:
