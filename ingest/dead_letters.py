@@ -58,6 +58,8 @@ class Reason(StrEnum):
     TIME_WITHOUT_ZONE = "time_without_zone"
     TIME_IN_FUTURE = "time_in_future"
     TIME_TOO_OLD = "time_too_old"
+    NOT_A_GATEWAY = "not_a_gateway"
+    """The message names another device than its topic does, and the topic's device is no gateway."""
     NO_TIME = "no_time"
     """The broker's clock has not spoken yet, so that no time can be judged or given."""
     FAULT = "fault"

@@ -100,6 +100,11 @@ class Readings:
         self.received_at = received_at
         self._runs.append(_Run(len(self.feed), received_at, now, self._broker))
 
+    def may_speak_for(self, device: str) -> bool:
+        """Whether the message being decoded may hold readings of this device: its own, or from a gateway."""
+        sender = self._topics[self.message].rpartition(b"/")[2].decode("utf-8", "backslashreplace")
+        return device == sender or sender in self._limits.gateways
+
     def add(
         self,
         index: int,

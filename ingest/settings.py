@@ -119,6 +119,8 @@ class Limits:
     max_age_s: float = 30 * 86_400.0
     """A reading older than this is refused. Devices that were cut off deliver late, but not that late."""
     max_payload_bytes: int = 1024 * 1024
+    gateways: tuple[str, ...] = ()
+    """Devices whose messages may name other devices. Anyone else speaks for itself alone."""
     max_waiting_bytes: int = 64 * 1024 * 1024
     """Bytes that may wait for ``Receiver.poll`` before we stop reading from that broker."""
     max_batch_messages: int = 20_000

@@ -256,6 +256,8 @@ def _decode_object(item: Any, path: str, streams: Mapping[str, int], readings: R
             observed_at = time_ns(item["time"], f"{path}.time")
     except RefusedError as refused:
         problem = refused  # of every reading of this object
+        if refused.reason is Reason.NOT_A_GATEWAY:
+            named = None  # it is the sender's fault, not that of the device whose name it took
     for name, value in values.items():
         fragment = whole if single else (None if alone and len(values) == 1 else (item, name))
         try:
@@ -301,6 +303,11 @@ def _values(item: Any, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _streams_of(device: object, path: str, readings: Readings) -> Mapping[str, int]:
     if type(device) is not str:
         raise RefusedError(Reason.WRONG_TYPE, f"{path}.device must be a string, got {_kind(device)}")
+    if not readings.may_speak_for(device):
+        raise RefusedError(
+            Reason.NOT_A_GATEWAY,
+            f"{path}.device names {short(device)}, but the topic's device is no gateway (limits.gateways)",
+        )
     streams = readings.feed_of.get(device)
     if streams is None:
         raise RefusedError(Reason.UNKNOWN_DEVICE, f"{path}.device {short(device)} is not registered")
