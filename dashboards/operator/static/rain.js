@@ -1,6 +1,6 @@
 // Rain as the server judged it (mm/h and class): the wettest gauge in one line, and the legend of the map.
 
-import { html } from "./vendor/htm/preact.js";
+import { html } from "../web/vendor/htm/preact.js";
 import { number, t } from "../web/language.js";
 import { model } from "./model.js";
 import { DOMAIN_PATH } from "./shapes.js";
