@@ -19,6 +19,7 @@ from pantau.cli import main
 from tests.devices.broker_user import NOT_AUTHORIZED, BrokerUser
 from tests.devices.phone import city, reading
 from tests.devices.secured_broker import ADMINISTRATOR, PIPELINE, secured
+from tests.pantau.running import wait_for
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -193,7 +194,7 @@ def test_whether_a_new_device_works_is_asked_from_the_running_pipeline(run: Run,
         (folder / "pantau.toml").write_text(f'[city]\nname = "kota"\n[page]\nport = {port}\n', encoding="utf-8")
         code, out, _ = run("watch", "AWLR-0100", "--timeout", "1")
         assert (code, out.splitlines()[0]) == (1, "no message came")
-        assert "silent:PM-17" in run("jobs", "--near=-6.88,107.61")[1]
+        wait_for(lambda: "silent:PM-17" in run("jobs", "--near=-6.88,107.61")[1], "the silent device")
         login = found.secured.issuer.create("AWLR-0100")
 
         with found.device(login) as device:
