@@ -187,10 +187,11 @@ def _check_swapped(
 ) -> None:
     query = select(SiteRow.id, SiteRow.latitude, SiteRow.longitude).limit(100)
     others = [(row.latitude, row.longitude) for row in connection.execute(query) if row.id not in sites]
+    on_earth = {k: s for k, s in sites.items() if abs(s.latitude) <= 90 and abs(s.longitude) <= 180}
     if not others:  # a first import is compared with itself: the median is right unless half of it is wrong
-        ordered = sorted(sites.values(), key=lambda s: s.latitude)
+        ordered = sorted(on_earth.values(), key=lambda s: s.latitude)
         others = [(s.latitude, s.longitude) for s in ordered[len(ordered) // 2 :][:1]]
-    for name, site in sites.items():
+    for name, site in on_earth.items():
         if others and max(abs(site.latitude - others[0][0]), abs(site.longitude - others[0][1])) <= 5:
             continue
         try:

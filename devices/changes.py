@@ -608,7 +608,7 @@ def _overlaps(rows: Sequence[Any], key: Callable[[Any], Any]) -> Iterable[tuple[
 
 
 def _stream_ids(place: Place, plan: NewDatastream) -> tuple[str, str]:
-    label = "/" + re.sub(r"[\s\\]+", "-", plan.label) if plan.label else ""
+    label = "/" + re.sub(r"[\s\\\x00-\x1f\x7f]+", "-", plan.label)[:50] if plan.label else ""
     base = f"{place.site}/{plan.property}{label}"
     return base, f"{base}/{place.device}"
 

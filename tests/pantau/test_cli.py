@@ -132,7 +132,16 @@ def test_doctor_says_what_is_well_and_what_is_not(tmp_path: Path) -> None:
         well = pantau("doctor", "--json", "-c", config, cwd=tmp_path)
         found = {f["check"]: f for f in json.loads(well.stdout)["findings"]}
         assert well.returncode == 0, well.stdout
-        assert list(found) == ["configuration", "disk", "registry", "broker main", "store", "clock", "page"]
+        assert list(found) == [
+            "configuration",
+            "disk",
+            "registry",
+            "broker main",
+            "credentials",
+            "store",
+            "clock",
+            "page",
+        ]
         assert {f["state"] for name, f in found.items() if name not in ("clock", "disk")} == {"ok"}
     ill = pantau("doctor", "--json", "-c", config, cwd=tmp_path)
     assert ill.returncode == 1

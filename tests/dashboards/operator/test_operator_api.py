@@ -302,6 +302,7 @@ def test_the_server_stops_within_two_seconds_with_open_streams(live: LiveCity, s
 def test_openapi_describes_all_routes(http: httpx.Client) -> None:
     paths = http.get("/openapi.json").json()["paths"]
     assert set(paths) == {
+        "/api/session",
         "/api/status",
         "/api/city",
         "/api/live",

@@ -174,6 +174,7 @@ def test_a_quiet_city_says_so(opened: tuple[Page, Seen]) -> None:
     expect(page.locator(".alarms .none")).to_contain_text("2 lokasi dipantau")
     expect(page.locator(".simulation")).to_have_text("Simulasi 60×")
     expect(page.locator(".zone")).to_have_text("WIB")
+    expect(page.locator(".open-notice")).to_contain_text("Tanpa akun: siapa pun yang memakai komputer ini")
     expect(page.locator(".health")).to_contain_text("utama terhubung")
     expect(page.locator(".health")).to_contain_text("13 pesan/detik")
 
