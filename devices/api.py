@@ -35,7 +35,7 @@ from devices.orders import (
     photo_bytes,
     time_ns,
 )
-from devices.registering import AlreadyThereError, NoSuchError, register
+from devices.registering import AlreadyThereError, InstalledElsewhereError, NoSuchError, register
 from devices.watch import as_dict, judge
 from devices.worklist import close, closed_dict, job_number, worklist
 from telemetry.observations import rfc3339
@@ -64,7 +64,12 @@ def add_device_api(app: FastAPI, fleet: Fleet) -> None:
 
     @app.exception_handler(DevicesError)
     async def refused(_: Request, error: DevicesError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, status_code=status_of(error))
+        content: dict[str, Any] = {"detail": str(error)}
+        if isinstance(error, InstalledElsewhereError):  # the page says it in its own language
+            content |= {"code": "installed_elsewhere", "values": error.values}
+        elif isinstance(error, CredentialsError):
+            content |= {"code": "no_login"}
+        return JSONResponse(content, status_code=status_of(error))
 
 
 def status_of(error: DevicesError) -> int:

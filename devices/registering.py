@@ -32,7 +32,15 @@ BEFORE_S = 3600.0
 
 
 class AlreadyThereError(DevicesError, ValueError):
-    """Another device of this id, or this device elsewhere, is registered already."""
+    """It does not fit what is there: such as a device that is registered elsewhere."""
+
+
+class InstalledElsewhereError(AlreadyThereError):
+    """Another device of this id, or this device at another site, is registered already."""
+
+    def __init__(self, device: str, site: str) -> None:
+        super().__init__(f"device {device!r} is registered already, at site {site!r}")
+        self.values = {"device": device, "site": site}
 
 
 class NoSuchError(DevicesError, LookupError):
@@ -73,7 +81,7 @@ def register(fleet: Fleet, order: RegisterOrder, *, by: str) -> Registered:
     place = order.new_site.id if order.new_site is not None else order.site
     if existing is not None and existing.site is not None:
         if not _same(fleet, existing, order, place):
-            raise AlreadyThereError(f"device {name!r} is registered already, at site {existing.site.name!r}")
+            raise InstalledElsewhereError(name, existing.site.name)
         return Registered(existing, True, None, ())
     model = _model(fleet, order, existing)
     if order.replaces is not None and not order.model:

@@ -38,6 +38,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",
 ]
 HERE = {"latitude": -6.8800, "longitude": 107.6100, "accuracy": 8}
 BROKER_LOG = ("log_dest topic", "log_dest stderr", "log_type notice", "log_type warning", "log_type error")

@@ -321,7 +321,7 @@ def test_what_the_server_refuses_is_said_and_can_be_mended(browser: Browser, run
         fill_in(p, "AWLR-0100", site="Jalan Siliwangi")  # it is installed elsewhere
         expect(page.locator(".note.warn")).to_contain_text("Sudah terdaftar: Jembatan Dago")
         page.locator(".save .big").tap()
-        expect(page.locator(".problem")).to_contain_text("registered already, at site 'Jembatan Dago'")
+        expect(page.locator(".problem")).to_contain_text("sudah terdaftar di Jembatan Dago")
         network.cut()
         page.locator(".save .big").tap()
         expect(page.locator(".waiting-list")).to_contain_text("AWLR-0100")
@@ -332,6 +332,27 @@ def test_what_the_server_refuses_is_said_and_can_be_mended(browser: Browser, run
         page.locator("#serial").fill("AWLR-0101")
         page.locator(".save .big").tap()
         page.wait_for_selector(".credentials", timeout=20_000)
+
+
+def test_the_serial_number_is_scanned_where_the_browser_can(browser: Browser, running_city: City) -> None:
+    # Chromium reads barcodes on Android only; the camera is Chromium's own test picture.
+    stub = """globalThis.BarcodeDetector = class {
+        static async getSupportedFormats() { return ["qr_code"]; }
+        async detect(video) { return video.videoWidth ? [{ rawValue: globalThis.code }] : []; }
+    };"""
+    with phone(browser, running_city.url, permissions=["geolocation", "camera"]) as p:
+        p.context.add_init_script(stub)
+        p.page.reload()
+        for code, serial in {
+            "AWLR-0231": "AWLR-0231",
+            "LW:D0:24E124C0002A0001:24E124743C210123:ABCD": "24E124743C210123",
+            "https://vendor.example/p/EM500-7/?x=1": "EM500-7",
+            "Model EM500; S/N: 6445B43411 2024": "6445B43411",
+        }.items():
+            p.page.evaluate(f"globalThis.code = {json.dumps(code)}")
+            p.page.locator(".square").tap()
+            expect(p.page.locator("#serial")).to_have_value(serial)
+        assert p.complaints == []
 
 
 def test_login_of_a_device_is_renewed_and_taken_away_on_the_phone(browser: Browser, running_city: City) -> None:

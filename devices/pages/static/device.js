@@ -1,7 +1,7 @@
 // One device: does it work? Its login, shown once. What can be done with it.
 
 import { html, useEffect, useRef, useState } from "../web/vendor/htm/preact.js";
-import { number, t } from "../web/language.js";
+import { currentLanguage, number, t } from "../web/language.js";
 import { aboutProperty, fleet, modelName } from "./fleet.js";
 import { Copy, Icon, Sheet } from "./parts.js";
 import { Refused, api, net } from "./server.js";
@@ -41,7 +41,7 @@ export function DevicePage({ id, fresh, go }) {
     }
   };
   const issue = async () => {
-    const answer = await act(`/api/devices/${encodeURIComponent(id)}/credentials`, {});
+    const answer = await act(`/api/devices/${encodeURIComponent(id)}/credentials?language=${currentLanguage()}`, {});
     if (answer) {
       setCredentials(answer.credentials);
       setSince(answer.live_since);
@@ -64,7 +64,7 @@ export function DevicePage({ id, fresh, go }) {
       ${failed && html`<p class="problem" role="alert">${failed}</p>`}
       ${!retired && html`<${LivePanel} key=${`${id} ${since}`} id=${id} since=${since} />`}
       ${fresh?.replaced && html`<p class="note done">${t("devices.swap.done", { old: fresh.replaced })}</p>`}
-      ${fresh?.note && html`<p class="note warn">${fresh.note}</p>`}
+      ${fresh?.problems?.map((text) => html`<p class="problem" role="alert" key=${text}>${text}</p>`)}
       ${credentials
         ? html`<${CredentialsCard} credentials=${credentials} />`
         : canIssue && details && !retired && details.has_login === false

@@ -1,7 +1,7 @@
 // "Install": serial number, model, place, save. Everything is kept on the phone while it is typed.
 
 import { html, useEffect, useRef, useState } from "../web/vendor/htm/preact.js";
-import { number, t } from "../web/language.js";
+import { currentLanguage, number, t } from "../web/language.js";
 import { fleet, lastModels, loadSites, model, modelName, modelsInOrder, sitesNearby, usedModel } from "./fleet.js";
 import { PinMap, SmallMap } from "./map.js";
 import { Choice, Icon } from "./parts.js";
@@ -134,7 +134,7 @@ export function Register({ go, prefill }) {
     try {
       // Credentials are shown once, so they are made when somebody looks: not when it is sent later by itself.
       const kept = { ...body, credentials: false, at: new Date().toISOString() };
-      const answer = await sendOrKeep("register", "/api/devices", body, { id, name, model: modelName(modelId) }, kept);
+      const answer = await sendOrKeep("register", `/api/devices?language=${currentLanguage()}`, body, { id, name, model: modelName(modelId) }, kept);
       usedModel(modelId);
       remember(DRAFT, null);
       setDraft(freshDraft());

@@ -82,13 +82,20 @@ export async function api(path, body = undefined, method = undefined, again = tr
       net.login = true;
       changed();
     }
-    throw new Refused(answer.status, content?.detail ?? t("devices.failed", { status: answer.status }));
+    throw new Refused(answer.status, sentence(answer.status, content));
   }
   if (net.login) {
     net.login = false;
     changed();
   }
   return content;
+}
+
+/** Why it was refused: in the page's language where there is a text for it, else as the server says it. */
+function sentence(status, content) {
+  const key = `devices.refused.${content?.code}`;
+  const text = content?.code ? t(key, content.values ?? {}) : key;
+  return text !== key ? text : (content?.detail ?? t("devices.failed", { status }));
 }
 
 function read(key, otherwise) {
