@@ -174,7 +174,7 @@ def test_check_installs_only_the_programs_that_are_missing_and_stops_only_their_
     lines = machine.log.read_text().splitlines()
     assert lines[:2] == [
         "apt-get update -q",
-        "apt-get install -q -y --no-install-recommends mosquitto victoria-metrics libatomic1",
+        "apt-get install -q -y --no-install-recommends mosquitto victoria-metrics postgresql libatomic1",
     ]
     services = ("mosquitto", "influxdb", "victoria-metrics", "postgresql")
     stopped = [word for line in lines[2:] for word in line.split() if word in services]
