@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 SCHEMA_VERSION = 2
 """Written into the table ``registry``: the Pantau before migrations refuses any but its own, 1."""
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest file in ``devices/migrations/versions``; the tables below are what it leads to."""
 
 
@@ -102,6 +102,8 @@ class DeviceSearchRow(Table):
     """What a device is found by, in small letters: id, serial, EUI, and its site's id and name. Made by us."""
 
     __tablename__ = "device_search"
+    # PostgreSQL compares by the rules of a language unless told otherwise; a beginning is found by bytes only.
+    __table_args__ = (Index("device_search_by_words", "words", postgresql_ops={"words": "text_pattern_ops"}),)
 
     device: Mapped[int] = mapped_column(ForeignKey("devices.dense_index"), primary_key=True, autoincrement=False)
     words: Mapped[str] = mapped_column(Text)

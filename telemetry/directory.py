@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -219,53 +220,53 @@ class Directory:
         device_index = _unique([d.id for d in self.devices], "device")
         _unique([d.id for d in self.datastreams], "datastream")
         _check(self)
-        for device in self.devices:
-            if device.site:
-                _found(site_index, device.site, "site", f"device {device.id!r}")
+        _all_found(
+            site_index,
+            [d.site for d in self.devices if d.site],
+            "site",
+            lambda i: f"device {[d.id for d in self.devices if d.site][i]!r}",
+        )
         streams = self.datastreams
         put = object.__setattr__
-        put(
-            self,
-            "site_of",
-            _column([_found(site_index, d.site, "site", f"datastream {d.id!r}") for d in streams], np.int32),
-        )
+        site_of = _all_found(site_index, [d.site for d in streams], "site", lambda i: f"datastream {streams[i].id!r}")
+        put(self, "site_of", _column(site_of, np.int32))
         self._install(device_index)
-        put(self, "latitude", _column([self.sites[i].latitude for i in self.site_of], np.float64))
-        put(self, "longitude", _column([self.sites[i].longitude for i in self.site_of], np.float64))
+        put(self, "latitude", _taken(_column([s.latitude for s in self.sites]), self.site_of))
+        put(self, "longitude", _taken(_column([s.longitude for s in self.sites]), self.site_of))
         inf = math.inf
-        limits = [d.limits for d in streams]
-        spans = [PROPERTIES[d.property] for d in streams]
-        put(
-            self,
-            "fail_min",
-            _column([_or(m.fail_min, p.span_min) for m, p in zip(limits, spans, strict=True)]),
-        )
-        put(
-            self,
-            "fail_max",
-            _column([_or(m.fail_max, p.span_max) for m, p in zip(limits, spans, strict=True)]),
-        )
-        put(self, "suspect_min", _column([_or(m.suspect_min, -inf) for m in limits]))
-        put(self, "suspect_max", _column([_or(m.suspect_max, inf) for m in limits]))
-        put(self, "rate_max_per_s", _column([_or(m.rate_max_per_s, inf) for m in limits]))
-        put(self, "flat_tolerance", _column([m.flat_tolerance for m in limits]))
-        put(self, "flat_suspect_s", _column([_or(m.flat_suspect_s, inf) for m in limits]))
-        put(self, "flat_fail_s", _column([_or(m.flat_fail_s, inf) for m in limits]))
-        ladders = [d.ladder for d in streams]
-        threshold = np.empty((len(streams), MAX_STEPS))
-        severity = np.zeros((len(streams), MAX_STEPS), dtype=np.uint8)
+        # Most datastreams share their limits with others of their property, and their ladders: each is written once.
+        numbers: dict[tuple[int, str], int] = {}
+        kind = np.array([numbers.setdefault((id(d.limits), d.property), len(numbers)) for d in streams], np.intp)
+        limits, spans = _firsts([d.limits for d in streams], kind), _firsts([d.property for d in streams], kind)
+        lowest, highest = [PROPERTIES[p].span_min for p in spans], [PROPERTIES[p].span_max for p in spans]
+        for name, values in (
+            ("fail_min", [_or(m.fail_min, low) for m, low in zip(limits, lowest, strict=True)]),
+            ("fail_max", [_or(m.fail_max, high) for m, high in zip(limits, highest, strict=True)]),
+            ("suspect_min", [_or(m.suspect_min, -inf) for m in limits]),
+            ("suspect_max", [_or(m.suspect_max, inf) for m in limits]),
+            ("rate_max_per_s", [_or(m.rate_max_per_s, inf) for m in limits]),
+            ("flat_tolerance", [m.flat_tolerance for m in limits]),
+            ("flat_suspect_s", [_or(m.flat_suspect_s, inf) for m in limits]),
+            ("flat_fail_s", [_or(m.flat_fail_s, inf) for m in limits]),
+        ):
+            put(self, name, _taken(_column(values), kind))
+        same: dict[int, int] = {}
+        kind = np.array([same.setdefault(id(d.ladder), len(same)) for d in streams], np.intp)
+        ladders = _firsts([d.ladder for d in streams], kind)
+        threshold = np.empty((len(ladders), MAX_STEPS))
+        severity = np.zeros((len(ladders), MAX_STEPS), dtype=np.uint8)
         for i, ladder in enumerate(ladders):
             threshold[i] = ladder.direction * inf
             for k, step in enumerate(ladder.steps):
                 threshold[i, k] = step.value
                 severity[i, k] = step.severity
-        put(self, "direction", _column([m.direction for m in ladders], np.int8))
-        put(self, "threshold", _frozen(threshold))
-        put(self, "severity", _frozen(severity))
-        put(self, "deadband", _column([m.deadband for m in ladders]))
-        put(self, "on_delay_ns", _column([round(m.on_delay_s * 1e9) for m in ladders], np.int64))
-        put(self, "off_delay_ns", _column([round(m.off_delay_s * 1e9) for m in ladders], np.int64))
-        put(self, "gate", _column([m.gate for m in ladders], np.uint8))
+        put(self, "direction", _taken(_column([m.direction for m in ladders], np.int8), kind))
+        put(self, "threshold", _taken(threshold, kind))
+        put(self, "severity", _taken(severity, kind))
+        put(self, "deadband", _taken(_column([m.deadband for m in ladders]), kind))
+        put(self, "on_delay_ns", _taken(_column([round(m.on_delay_s * 1e9) for m in ladders], np.int64), kind))
+        put(self, "off_delay_ns", _taken(_column([round(m.off_delay_s * 1e9) for m in ladders], np.int64), kind))
+        put(self, "gate", _taken(_column([m.gate for m in ladders], np.uint8), kind))
         put(
             self,
             "silence_after_ns",
@@ -279,19 +280,22 @@ class Directory:
         stream_index = {d.id: i for i, d in enumerate(streams)}
         names = list(PROPERTIES)
         number = {name: i for i, name in enumerate(names)}
-        device = [_found(device_index, x.device, "device", "an installation") for x in self.installations]
-        stream = [_found(stream_index, x.datastream, "datastream", "an installation") for x in self.installations]
+        given = self.installations
+        device = _all_found(device_index, [x.device for x in given], "device", lambda _: "an installation")
+        stream = _all_found(stream_index, [x.datastream for x in given], "datastream", lambda _: "an installation")
         start = [x.start_ns for x in self.installations]
         end = [OPEN_NS if x.end_ns is None else x.end_ns for x in self.installations]
         placed = set(stream)
-        for i, d in enumerate(streams):
-            if d.device:
-                fed_by = _found(device_index, d.device, "device", f"datastream {d.id!r}")
-                if i not in placed:
-                    device.append(fed_by)
-                    stream.append(i)
-                    start.append(BEGINNING_NS)
-                    end.append(OPEN_NS)
+        named = [i for i, d in enumerate(streams) if d.device]
+        fed_by = _all_found(
+            device_index, [streams[i].device for i in named], "device", lambda n: f"datastream {streams[named[n]].id!r}"
+        )
+        for i, fed in zip(named, fed_by, strict=True):
+            if i not in placed:
+                device.append(fed)
+                stream.append(i)
+                start.append(BEGINNING_NS)
+                end.append(OPEN_NS)
         calibrations = self.calibrations
         try:
             installed = build(
@@ -412,6 +416,9 @@ class Directory:
         )
 
 
+Shared = TypeVar("Shared")
+
+
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
@@ -439,6 +446,24 @@ def _found(index: dict[str, int], name: str, what: str, whose: str) -> int:
     return index[name]
 
 
+def _all_found(index: dict[str, int], names: list[str], what: str, whose: Callable[[int], str]) -> list[int]:
+    """``_found`` of many names; ``whose`` says of a position whose name it is."""
+    try:
+        return [index[name] for name in names]
+    except KeyError:
+        return [_found(index, name, what, whose(i)) for i, name in enumerate(names)]
+
+
+def _firsts(values: Sequence[Shared], kind: npt.NDArray[np.intp]) -> list[Shared]:
+    """The first value of each kind 0, 1, 2, ..., as they come."""
+    _, first = np.unique(kind, return_index=True)
+    return [values[i] for i in first.tolist()]
+
+
+def _taken(array: npt.NDArray[np.generic], kind: npt.NDArray[np.integer]) -> npt.NDArray[np.generic]:
+    return _frozen(np.ascontiguousarray(array[kind]))
+
+
 def _check(directory: Directory) -> None:
     if not -12 <= directory.utc_offset_h <= 14:
         raise ValueError(f"utc_offset_h must be from -12 to 14, got {directory.utc_offset_h}")
@@ -464,9 +489,9 @@ def _check(directory: Directory) -> None:
             check_ladder(stream.ladder, stream.id)
             fine.add(stream.ladder)
     for x in directory.installations:
-        where = f"installation of device {x.device!r} at datastream {x.datastream!r}"
         end = OPEN_NS if x.end_ns is None else x.end_ns
         if not BEGINNING_NS <= x.start_ns < end <= OPEN_NS:
+            where = f"installation of device {x.device!r} at datastream {x.datastream!r}"
             raise ValueError(f"{where}: start_ns must lie before end_ns, got {x.start_ns} and {x.end_ns}")
     _check_calibrations(directory.calibrations)
 

@@ -372,6 +372,6 @@ def test_ten_thousand_devices_are_saved_and_loaded_fast(url):
     directory = registry.directory()
     loaded = time.process_time()
     assert len(directory.datastreams) == 10_000
-    # CPU time, with room for a slow machine; 0.8 s and 0.3 s were measured.
-    assert saved - start < 5
+    # CPU time, with room for a slow machine; 1.9 s and 0.15 s were measured.
+    assert saved - start < 10
     assert loaded - saved < 2

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import tempfile
 import threading
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from devices.entities import (
     MAX_PHOTO_BYTES,
@@ -418,3 +422,96 @@ def test_threads_register_at_the_same_time(registry):
     directory = registry.directory()
     assert len(directory.datastreams) == len(directory.devices) == 20
     assert directory.version == 21
+
+
+# --- any order of work -------------------------------------------------------------------------------------------
+
+DEVICES = st.sampled_from(["a", "b", "c"])
+SITES = st.sampled_from(["x", "y"])
+TIMES = st.sampled_from([0, 0, 0, 1, 3])
+"""Steps back from the latest time so far: most work follows what was done before, some contradicts it."""
+PLANS = st.lists(st.sampled_from(["rain_mm", "battery_v"]), unique=True).map(lambda p: [NewDatastream(n) for n in p])
+WORK = st.one_of(
+    st.tuples(st.just("register"), DEVICES, SITES, TIMES, PLANS),
+    st.tuples(st.just("install"), DEVICES, SITES, TIMES, PLANS),
+    st.tuples(st.just("move"), DEVICES, SITES, TIMES),
+    st.tuples(st.just("replace"), DEVICES, DEVICES, TIMES),
+    st.tuples(st.just("retire"), DEVICES, TIMES),
+    st.tuples(st.just("take_down"), DEVICES, TIMES),
+    st.tuples(st.just("set_state"), DEVICES, st.sampled_from(DeviceState)),
+    st.tuples(st.just("calibrate"), DEVICES, st.sampled_from(["rain_mm", "battery_v"]), TIMES),
+    st.tuples(st.just("save"), DEVICES, SITES),
+)
+
+
+def do(registry: Registry, work: tuple, now: int) -> None:
+    name, *rest = work
+
+    def at(back: int) -> int:
+        return (now - back) * S
+
+    match name:
+        case "register":
+            device, site, back, plans = rest
+            entry = registry.device(device).device if registry.device(device) else DeviceEntry(device)
+            registry.register(entry, SiteEntry(site, site, -6.9, 107.6), by="Rina", at_ns=at(back), datastreams=plans)
+        case "install":
+            registry.install(*rest[:2], at(rest[2]), by="Rina", datastreams=rest[3])
+        case "move":
+            registry.move(*rest[:2], at(rest[2]), by="Rina")
+        case "replace":
+            registry.replace(*rest[:2], at(rest[2]), by="Rina")
+        case "retire" | "take_down":
+            getattr(registry, name)(rest[0], at(rest[1]), by="Rina")
+        case "set_state":
+            registry.set_state(*rest, by="Rina")
+        case "calibrate":
+            registry.put_calibration(CalibrationEntry(rest[0], rest[1], 2.0, 0.0, at(rest[2])), by="Rina")
+        case "save":
+            device, site = rest
+            registry.save(
+                city="bandung",
+                utc_offset_h=7.0,
+                sites=[Site(site, site, -6.9, 107.6)],
+                devices=[Device(device, site)],
+                datastreams=[Datastream(f"{site}.rain", site, device, "rain_mm")],
+            )
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(WORK, min_size=6, max_size=16))
+def test_whatever_is_done_in_whatever_order_the_directory_fits_together(work):
+    with tempfile.TemporaryDirectory() as folder:
+        clock = iter(range(S, 10**6 * S, S))
+        registry = Registry(f"sqlite:///{folder}/r.db", clock=lambda: next(clock))
+        registry.put_city("bandung", 7.0, by="setup")
+        do(registry, ("register", "a", "x", 0, [NewDatastream("rain_mm"), NewDatastream("battery_v")]), 10)
+        do(registry, ("register", "b", "y", 0, [NewDatastream("rain_mm")]), 10)
+        registry.put_device(DeviceEntry("c"), by="Rina")
+        before = registry.directory()
+        for now, one in enumerate(work, 11):
+            lines = len(registry.audit(limit=10_000))
+            try:
+                do(registry, one, now)
+            except InvalidEntryError:
+                assert registry.version() == before.version
+                assert len(registry.audit(limit=10_000)) == lines
+                continue
+            directory = registry.directory()  # it checks that no two installations overlap
+            assert directory.version - before.version in (0, 1)
+            assert (len(registry.audit(limit=10_000)) > lines) == (directory.version > before.version)
+            # Nobody's index ever changes, and no interval of the past is lost.
+            assert [d.id for d in directory.devices][: len(before.devices)] == [d.id for d in before.devices]
+            assert [d.id for d in directory.datastreams][: len(before.datastreams)] == [
+                d.id for d in before.datastreams
+            ]
+            ended = {i for i in before.installations if i.end_ns is not None}
+            assert ended <= set(directory.installations)
+            for device in directory.devices:
+                details = registry.device(device.id)
+                assert (details.site.id if details.site else "") == device.site
+                assert all(i.end_ns is None or i.start_ns < i.end_ns for i in details.installations)
+                for first, second in itertools.pairwise(details.installations):
+                    assert first.end_ns <= second.start_ns
+            before = directory
+        registry.close()
