@@ -1,8 +1,9 @@
 """The journal's record of one step of the core: its readings, `now`, and the operators' actions.
 
-A replay of these records through the core gives the same results again. Columns are written as they are, so a record
-is a copy and no loop; 30 bytes a reading. Records from before brokers were told apart have no column of brokers, and
-in their place since when all of them were heard.
+A replay of these records through the core gives the same results again, and the same loss account: for it the record
+also says how many messages came and what of them was refused. Columns are written as they are, so a record is a copy
+and no loop; 30 bytes a reading. Records from before brokers were told apart have no column of brokers, and in their
+place since when all of them were heard.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from telemetry.observations import Observations
 
 STEP = 1
 """Kind of a step's frame in the journal."""
+UNTIMED = 3
+"""Kind of a frame of what came before any clock had spoken: a record without readings, whose ``now_ns`` says nothing.
+The core is not stepped by it."""
 
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("observed_at", "<i8"),
@@ -32,6 +36,17 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
 """Widest first: with an eight byte aligned start every column is aligned."""
 
 
+class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """So many messages or readings of one step that were refused for one reason."""
+
+    device: str
+    """As the message names it; "": none."""
+    reason: str
+    broker: str
+    """Name of the broker they came through."""
+    count: int
+
+
 class _Head(msgspec.Struct, array_like=True):
     rows: int
     now_ns: int
@@ -39,6 +54,8 @@ class _Head(msgspec.Struct, array_like=True):
     actions: list[Acknowledge]
     brokers: list[BrokerLink] | None = None
     """None: brokers are not told apart, and there is no column of them."""
+    messages: list[int] = []
+    refused: list[Refused] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -57,6 +74,9 @@ class StepRecord:
     actions: tuple[Acknowledge, ...]
     brokers: tuple[BrokerLink, ...] | None
     """How each broker was heard, in the order of the settings."""
+    messages: tuple[int, ...] = ()
+    """Messages that came through each broker, in the order of the settings; empty where that is not known."""
+    refused: tuple[Refused, ...] = ()
 
 
 def encode_step(
@@ -66,6 +86,8 @@ def encode_step(
     actions: Sequence[Acknowledge] = (),
     *,
     brokers: Sequence[BrokerLink] | None = None,
+    messages: Sequence[int] = (),
+    refused: Sequence[Refused] = (),
 ) -> bytes:
     """One step's inputs as bytes, for ``Journal.append(STEP, ...)``.
 
@@ -78,7 +100,9 @@ def encode_step(
     (array([1.5]), 20, (BrokerLink(connected=True, since=5, alarm_after_s=30.0),))
     """
     links = None if brokers is None else list(brokers)
-    head = _encode(_Head(len(observations), now_ns, listening_since_ns, list(actions), links))
+    head = _encode(
+        _Head(len(observations), now_ns, listening_since_ns, list(actions), links, list(messages), list(refused))
+    )
     parts = [len(head).to_bytes(4, "little"), head, bytes(-(4 + len(head)) % 8)]
     for name, kind in _columns(links is not None):
         column: npt.NDArray[np.generic] = getattr(observations, name)
@@ -116,6 +140,8 @@ def decode_step(data: bytes) -> StepRecord:
         listening_since_ns=head.listening_since_ns,
         actions=tuple(head.actions),
         brokers=None if head.brokers is None else tuple(head.brokers),
+        messages=tuple(head.messages),
+        refused=tuple(head.refused),
     )
 
 

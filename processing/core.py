@@ -284,6 +284,8 @@ def step(
         duplicate_devices=device[duplicate],
         late=batch.datastream[lost],
         late_devices=device[lost],
+        duplicate_at=batch.observed_at[duplicate],
+        late_at=batch.observed_at[lost],
     )
     return state, results
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import numpy as np
@@ -124,3 +124,6 @@ class Results:
     late: npt.NDArray[np.int32]
     """Datastream of each reading older than the horizon: stored, but not aggregated and not alarmed on."""
     late_devices: npt.NDArray[np.int32]
+    duplicate_at: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """When each of ``duplicates`` was observed. [ns since 1970 UTC]"""
+    late_at: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
