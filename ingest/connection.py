@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mqtt5
@@ -28,13 +28,18 @@ log = logging.getLogger(__name__)
 
 DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
 """Where Mosquitto tells how many messages it could not deliver to subscribers."""
+STORED_TOPIC, RETAINED_TOPIC = "$SYS/broker/store/messages/count", "$SYS/broker/retained messages/count"
+"""Where Mosquitto tells how many messages it holds, and how many of them are retained ones: the rest waits for somebody
+to take or to acknowledge it."""
+FIGURES = (DROPPED_TOPIC, STORED_TOPIC, RETAINED_TOPIC)
+"""What a broker tells of itself."""
 _COALESCE_S = 0.002
 _READ_BYTES = 65_536
 _READS_AT_ONCE = 16
 _STEADY_S = 10.0
 """A connection that lasted this long counts as good: the next pause is short again."""
-_SUBSCRIBE, _SUBSCRIBE_DROPPED = 1, 2
-"""Packet ids of our two SUBSCRIBE packets."""
+_SUBSCRIBE, _SUBSCRIBE_FIGURES, _UNSUBSCRIBE = 1, 2, 3
+"""Packet ids of what we ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,11 @@ class BrokerStatus:
     """Messages that the broker says it dropped since we started, for any of its subscribers. None: it does not say."""
     waiting_bytes: int
     """Received and not yet polled."""
+    waiting_messages: int = 0
+    """Received and not yet polled."""
+    broker_waiting: int | None = None
+    """Messages that the broker says it holds for its subscribers, those on their way included; a few seconds old. We
+    are one of them, so it is the most that waits there for us. None: it does not say."""
 
 
 class _LostError(Exception):
@@ -79,6 +89,8 @@ class Connection:
         See ``settings.Limits``.
     deliver : function of (Connection, session number, Chunk)
         Called in the connection's thread.
+    filters : sequence of str, optional
+        What to subscribe to, instead of all that the settings say.
     """
 
     def __init__(
@@ -87,8 +99,10 @@ class Connection:
         max_payload_bytes: int,
         max_waiting_bytes: int,
         deliver: Callable[[Connection, int, Chunk], None],
+        filters: Sequence[str] | None = None,
     ) -> None:
         self.settings = settings
+        self.filters = settings.filters if filters is None else tuple(filters)
         self.messages = 0
         self.session = 0
         """Number of the present connection; an acknowledgement is only good on the one its message came by."""
@@ -102,18 +116,23 @@ class Connection:
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._mutex = threading.Lock()
-        self._acknowledgements: list[bytes] = []
+        self._outgoing: list[bytes] = []
         self._connected = False
         self._since_ns: int | None = None
         self._last_error: str | None = None
         self._last_error_ns: int | None = None
         self._bytes = self._delivered_bytes = self._taken_bytes = 0
+        self._delivered_messages = self._taken_messages = 0
         self._paused = False
         self._connects = self._sessions_lost = 0
         self._resumed: bool | None = None
         self._dropped: int | None = None
         self._dropped_last = 0
-        self._drops_refused = False
+        self._figures: dict[str, int] = {}
+        self._figures_refused = False
+        self._to_leave: tuple[str, ...] = ()
+        self.has_left = False
+        """Whether the broker has heard that we want no more of what ``leave`` named."""
 
     def start(self) -> None:
         """Begin to connect, in a thread of its own."""
@@ -135,28 +154,48 @@ class Connection:
         with self._mutex:
             if session != self.session:
                 return  # The broker sends them again on the new connection.
-            self._acknowledgements.append(pubacks(packet_ids))
+            self._outgoing.append(pubacks(packet_ids))
         self._wake()
 
-    def taken(self, size: int) -> None:
-        """So many bytes of what was delivered wait no longer."""
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send something to the broker, once and at QoS 0; what can't be sent now is let go."""
+        packet = mqtt5.PublishPacket(topic, payload).write()
+        with self._mutex:
+            if self._connected:
+                self._outgoing.append(packet)
+        self._wake()
+
+    def leave(self, filters: Sequence[str]) -> None:
+        """Unsubscribe; what the broker holds for us of these topics still comes. Once for a connection."""
+        with self._mutex:
+            self._to_leave = tuple(filters)
+            if self._connected:
+                self._outgoing.append(mqtt5.UnsubscribePacket(_UNSUBSCRIBE, list(filters)).write())
+        self._wake()
+
+    def taken(self, size: int, messages: int) -> None:
+        """So much of what was delivered waits no longer."""
         self._taken_bytes += size
+        self._taken_messages += messages
         if self._paused:
             self._wake()
 
-    def note_dropped(self, payload: bytes) -> None:
-        """Take the broker's own count of dropped messages."""
+    def note_figure(self, topic: str, payload: bytes) -> None:
+        """Take what the broker tells of itself on one of ``FIGURES``."""
         try:
             count = int(payload)
         except ValueError:
             return
-        if self._dropped is None:
+        if topic != DROPPED_TOPIC:
+            self._figures[topic] = count
+        elif self._dropped is None:
             self._dropped = 0
         elif count < self._dropped_last:  # The broker began anew.
             self._dropped += count
         else:
             self._dropped += count - self._dropped_last
-        self._dropped_last = count
+        if topic == DROPPED_TOPIC:
+            self._dropped_last = count
 
     def status(self) -> BrokerStatus:
         """How it is doing."""
@@ -174,7 +213,14 @@ class Connection:
             sessions_lost=self._sessions_lost,
             broker_dropped=self._dropped,
             waiting_bytes=self._delivered_bytes - self._taken_bytes,
+            waiting_messages=self._delivered_messages - self._taken_messages,
+            broker_waiting=self._broker_waiting(),
         )
+
+    def _broker_waiting(self) -> int | None:
+        if not self._connected or STORED_TOPIC not in self._figures:
+            return None  # A figure from before it went away says nothing now.
+        return max(0, self._figures[STORED_TOPIC] - self._figures.get(RETAINED_TOPIC, 0))
 
     # Everything below runs in the connection's thread.
 
@@ -215,15 +261,18 @@ class Connection:
         conversation = _Conversation(self, sock)
         try:
             conversation.run()
+        except ssl.SSLError as error:
+            raise _LostError(_why_tls_failed(error, self.settings)) from error
         except (OSError, StreamBrokenError) as error:
             raise _LostError(f"the connection to {self.settings.address} broke: {error}") from error
         finally:
-            if conversation.asked_for_drops and not self._closing.is_set():
-                self._drops_refused = True
+            if conversation.asked_for_figures and not self._closing.is_set():
+                self._figures_refused = True
                 log.info("broker %s ends the connection if asked for %s", self.settings.name, DROPPED_TOPIC)
+            self._figures.clear()
             with self._mutex:
                 self.session += 1
-                self._acknowledgements.clear()
+                self._outgoing.clear()
             self._set_connected(False)
             sock.close()
 
@@ -250,7 +299,10 @@ class Connection:
         except TimeoutError as error:
             sock.close()
             raise _LostError(f"TLS: no answer from {s.address}: is it a TLS port?") from error
-        except OSError as error:  # ssl.SSLError is one
+        except ssl.SSLError as error:
+            sock.close()
+            raise _LostError(_why_tls_failed(error, s)) from error
+        except OSError as error:
             sock.close()
             raise _LostError(f"TLS with {s.address} failed: {error}") from error
         return sock
@@ -271,7 +323,7 @@ class _Conversation:
         self._keep_alive_s: float = connection.settings.keep_alive_s
         self._began = self._last_sent = self._last_read = time.monotonic()
         self._greeted = False
-        self.asked_for_drops = False
+        self.asked_for_figures = False
 
     def run(self) -> None:
         c, s = self._c, self._c.settings
@@ -288,9 +340,9 @@ class _Conversation:
         poller.register(c._wake_reader, select.POLLIN)
         while True:
             with c._mutex:
-                for packets in c._acknowledgements:
+                for packets in c._outgoing:
                     self._out += packets
-                c._acknowledgements.clear()
+                c._outgoing.clear()
             if c._closing.is_set():
                 self._say_goodbye()
                 return
@@ -332,6 +384,7 @@ class _Conversation:
                 c._bytes += len(data)
                 if chunk.topics:
                     c._delivered_bytes += chunk.size
+                    c._delivered_messages += len(chunk.topics)
                     c._deliver(c, c.session, chunk)
             for packet in control:
                 self._hear(packet)
@@ -367,6 +420,8 @@ class _Conversation:
             self._hear_connack(packet)
         elif isinstance(packet, mqtt5.SubAckPacket):
             self._hear_suback(packet)
+        elif isinstance(packet, mqtt5.UnsubAckPacket):
+            self._c.has_left = True
         elif isinstance(packet, mqtt5.DisconnectPacket):
             raise _LostError(_why_disconnected(packet, self._c.settings))
 
@@ -385,35 +440,45 @@ class _Conversation:
                 packet.session_expiry_interval,
                 s.session_expiry_s,
             )
-        filters = [_filter(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in s.topics]
-        self._out += mqtt5.SubscribePacket(_SUBSCRIBE, filters).write()
         if not packet.session_present and c._connects:
             c._sessions_lost += 1
             log.warning("broker %s has forgotten our session: what was sent while we were away is lost", s.name)
+        if c.filters:
+            filters = [_filter(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in c.filters]
+            self._out += mqtt5.SubscribePacket(_SUBSCRIBE, filters).write()
+        else:
+            self._begin_listening()
 
     def _hear_suback(self, packet: mqtt5.SubAckPacket) -> None:
         c, s = self._c, self._c.settings
         if packet.packet_id != _SUBSCRIBE:
-            self.asked_for_drops = False
+            self.asked_for_figures = False
             return
-        for topic, code in zip(s.topics, packet.reason_codes, strict=False):
+        for topic, code in zip(c.filters, packet.reason_codes, strict=False):
             if int(code) >= 0x80:  # an IntEnum by its type stub only: it has no order
                 raise _LostError(f"the broker refuses the topic {topic}: {code.name.lower().replace('_', ' ')}")
             if code == mqtt5.SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE:
                 log.warning("broker %s gives %s at QoS 0 only: messages can get lost", s.name, topic)
-        c._connects += 1
-        c._set_connected(True)
+        self._begin_listening()
+
+    def _begin_listening(self) -> None:
+        c, s = self._c, self._c.settings
+        with c._mutex:
+            c._connects += 1
+            c._set_connected(True)
+            if c._to_leave and not c.has_left:
+                self._out += mqtt5.UnsubscribePacket(_UNSUBSCRIBE, list(c._to_leave)).write()
         log.info(
             "broker %s: listening at %s, %s session",
             s.name,
             s.address,
             "resumed our" if c._resumed else "began a new",
         )
-        if s.watch_drops and not c._drops_refused:
+        if s.watch_drops and not c._figures_refused:
             # Asked for alone and last: some brokers disconnect whoever asks for it. They are asked only once.
-            self.asked_for_drops = True
-            dropped = [_filter(DROPPED_TOPIC, mqtt5.QoS.AT_MOST_ONCE)]
-            self._out += mqtt5.SubscribePacket(_SUBSCRIBE_DROPPED, dropped).write()
+            self.asked_for_figures = True
+            figures = [_filter(topic, mqtt5.QoS.AT_MOST_ONCE) for topic in FIGURES]
+            self._out += mqtt5.SubscribePacket(_SUBSCRIBE_FIGURES, figures).write()
 
     def _why_closed(self) -> str:
         address = self._c.settings.address
@@ -455,6 +520,29 @@ def _why_disconnected(packet: mqtt5.DisconnectPacket, settings: BrokerSettings) 
         return f"another client has connected to {settings.address} with our client id {settings.client_id!r}"
     why = packet.reason_code.name.lower().replace("_", " ")
     return f"{settings.address} ended the connection: {why}" + (f" ({packet.reason_str})" if packet.reason_str else "")
+
+
+_ALERTS = {
+    "CERTIFICATE_REQUIRED": "it wants a certificate of ours, and there is none: set cert_file and key_file",
+    "HANDSHAKE_FAILURE": "it does not accept our TLS; perhaps it wants a certificate of ours (cert_file and key_file)",
+    "CERTIFICATE_EXPIRED": "our certificate (cert_file) has expired",
+    "CERTIFICATE_REVOKED": "our certificate (cert_file) was revoked",
+    "CERTIFICATE_UNKNOWN": "it does not accept our certificate (cert_file)",
+    "UNSUPPORTED_CERTIFICATE": "it does not accept our certificate (cert_file): is it one for a client?",
+    "BAD_CERTIFICATE": "it does not accept our certificate (cert_file)",
+    "UNKNOWN_CA": "it does not know the authority that signed our certificate (cert_file)",
+    "PROTOCOL_VERSION": "it speaks no version of TLS that we do",
+    "WRONG_VERSION_NUMBER": "that is no TLS: is it a TLS port?",
+}
+"""End of OpenSSL's name for an alert of the other side → what it means for us. [RFC 8446, 6]"""
+
+
+def _why_tls_failed(error: ssl.SSLError, settings: BrokerSettings) -> str:
+    name = error.reason or ""
+    for ending, sentence in _ALERTS.items():
+        if name.endswith(ending):
+            return f"TLS: {settings.address} ended the connection: {sentence}"
+    return f"TLS with {settings.address} failed: {error}"
 
 
 def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:

@@ -70,6 +70,14 @@ class Readings:
         self.received_at: int | None = None
         """Of the message being decoded. [ns since 1970 UTC]; None before the broker's clock has spoken."""
         self.dead_letters: list[DeadLetter] = []
+        self.presences: list[tuple[int, bool, int]] = []
+        """(device index, whether it is there, since when [ns since 1970 UTC]), as devices or their gateways say."""
+        self.requests: list[tuple[int, str, bytes]] = []
+        """(number of the message, topic, payload): to be published at the broker that the message came from."""
+        self.without_readings = 0
+        """Messages that rightly hold none."""
+        self._formats: dict[int, str] = {}
+        """By message, where it is not Pantau JSON on a topic of Pantau's."""
         self._limits = limits
         self._topics: list[bytes] = []
         self._payloads: list[bytes] = []
@@ -100,10 +108,52 @@ class Readings:
         self.received_at = received_at
         self._runs.append(_Run(len(self.feed), received_at, now, self._broker))
 
+    def read_as(self, format_name: str) -> None:
+        """The message being decoded came on a feed, in this format."""
+        self._formats[self.message] = format_name
+
     def may_speak_for(self, device: str) -> bool:
-        """Whether the message being decoded may hold readings of this device: its own, or from a gateway."""
+        """Whether the message being decoded may hold readings of this device: its own, or from a gateway.
+
+        Whoever publishes on the topics of a feed is a gateway by configuration.
+        """
+        if self.message in self._formats:
+            return True
         sender = self._topics[self.message].rpartition(b"/")[2].decode("utf-8", "backslashreplace")
-        return device == sender or sender in self._limits.gateways
+        return device == sender or sender in self.directory.gateways
+
+    def find(self, name: str) -> tuple[str, Mapping[str, int]]:
+        """(id, feeds by property) of the device with this id or, whatever its case, other name.
+
+        Raises
+        ------
+        RefusedError
+            There is no such device, or several have this name.
+        """
+        feeds = self.feed_of.get(name)
+        if feeds is not None:
+            return name, feeds
+        device = self.directory.named.get(name.lower())
+        if device is None:
+            raise RefusedError(Reason.UNKNOWN_DEVICE, f"no device is registered by the name {short(name)}")
+        return device, self.feed_of[device]
+
+    def nothing(self) -> None:
+        """The message being decoded rightly holds no reading."""
+        self.without_readings += 1
+
+    def presence(self, device: str, alive: bool, at_ns: int | None) -> None:
+        """It is told that the device (an id) is there, or that it is not, from ``at_ns`` on. [ns since 1970 UTC]
+
+        None: from now on.
+        """
+        at = self.received_at if at_ns is None else at_ns
+        if at is not None:
+            self.presences.append((self.directory.device_index[device], alive, at))
+
+    def request(self, topic: str, payload: bytes) -> None:
+        """Have this published, at QoS 0, at the broker that the message being decoded came from."""
+        self.requests.append((self.message, topic, payload))
 
     def add(
         self,
@@ -224,6 +274,10 @@ class Readings:
     def _oldest(self, now: int | None) -> int:
         return FIRST_NS if now is None else max(FIRST_NS, now - round(self._limits.max_age_s * NS_PER_S))
 
+    def broker_of(self, message: int) -> str:
+        """Name of the broker that the message with this number came from."""
+        return self._brokers[bisect.bisect_right(self._first_messages, message) - 1]
+
     def _refuse(
         self,
         message: int,
@@ -241,8 +295,9 @@ class Readings:
                 detail=detail,
                 topic=topic,
                 payload=payload if len(payload) <= KEPT_PAYLOAD_BYTES else payload[:KEPT_PAYLOAD_BYTES],
-                broker=self._brokers[bisect.bisect_right(self._first_messages, message) - 1],
+                broker=self.broker_of(message),
                 received_at=received_at,
+                format="pantau_json" if fragment is not None else self._formats.get(message, "pantau_json"),
                 device=topic.rpartition("/")[2] if device is None and topic.count("/") == 3 else device,
             )
         )

@@ -12,11 +12,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ingest.connection import DROPPED_TOPIC, BrokerStatus, Connection
+from ingest.connection import FIGURES, BrokerStatus, Connection
 from ingest.dead_letters import DeadLetter, Reason
 from ingest.errors import SettingsError
-from ingest.formats import pantau_json
+from ingest.formats import FORMATS, Format, pantau_json
 from ingest.packets import MALFORMED, OVERSIZE, RETAINED_BIT, USUAL_HEADS, Chunk
 from ingest.readings import Readings, RefusedError, short
 from ingest.settings import BrokerSettings, ClockSource, Limits
@@ -26,7 +27,9 @@ from telemetry.observations import Observations
 
 CLOCK = "clock"
 """The last level of the clock's topic; no device can have this name."""
-_DROPPED = DROPPED_TOPIC.encode()
+_FIGURES = {topic.encode(): topic for topic in FIGURES}
+_TIMELESS = "the broker's clock has not spoken yet: publish it before readings"
+_TOPICS_REMEMBERED = 200_000
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,12 @@ class Batch:
     """How each broker is heard, in the order of the settings and in the pipeline's clock."""
     receipts: list[tuple[Connection, int, list[bytes]]] = field(repr=False)
     """For ``Receiver.acknowledge``."""
+    presences: tuple[tuple[int, bool, int], ...] = ()
+    """(device index, whether it is there, since when [ns since 1970 UTC]), as devices or their gateways say."""
+    without_readings: int = 0
+    """Messages that rightly held none."""
+    messages_by_broker: tuple[int, ...] = ()
+    """In the order of the settings."""
 
     @property
     def listening_since_ns(self) -> int | None:
@@ -66,6 +75,10 @@ class Receiver:
     city : str
         Only topics of this city are taken.
     clock_source : ClockSource
+    filters : name of a broker → topic filters, optional
+        What to subscribe to there, instead of all that its settings say.
+    counts_clock : bool
+        Whether clock messages count as messages; not where another process takes them too.
 
     Notes
     -----
@@ -79,6 +92,8 @@ class Receiver:
         *,
         city: str,
         clock_source: ClockSource = ClockSource.SYSTEM,
+        filters: Mapping[str, Sequence[str]] | None = None,
+        counts_clock: bool = True,
     ) -> None:
         if not brokers:
             raise SettingsError("brokers must name at least one broker, got none")
@@ -95,14 +110,23 @@ class Receiver:
         self._chunks: deque[tuple[Connection, int, Chunk]] = deque()
         self._arrived = threading.Event()
         self._connections = [
-            Connection(b, self._limits.max_payload_bytes, self._limits.max_waiting_bytes, self._deliver)
+            Connection(
+                b,
+                self._limits.max_payload_bytes,
+                self._limits.max_waiting_bytes,
+                self._deliver,
+                None if filters is None else filters.get(b.name),
+            )
             for b in brokers
         ]
         self._directory: Directory | None = None
         self._streams: dict[bytes, Mapping[str, int]] = {}
-        """Topic → the feeds of its device, for topics that were seen."""
+        """Topic → the feeds of its device, for topics that were seen and carry Pantau JSON."""
+        self._routes = {connection: _Routes(connection.settings) for connection in self._connections}
+        self._counts_clock = counts_clock
         self._clock: int | None = None
         self._fault_logged = False
+        self._connection_of = {connection.settings.name: connection for connection in self._connections}
         self._number = {connection: i for i, connection in enumerate(self._connections)}
         self._seen: list[tuple[bool, int] | None] = [None] * len(self._connections)
         """Whether each broker was connected at the last look, and in which session."""
@@ -146,7 +170,7 @@ class Receiver:
         now = self._later(now_ns) if by_broker else now_ns
         timeless = by_broker and now is None
         readings = Readings(directory, self._limits)
-        messages = 0
+        messages_by_broker = [0] * len(self._connections)
         decode, known, usual, size_limit = (
             pantau_json.decode,
             self._streams,
@@ -163,13 +187,15 @@ class Receiver:
                     streams = known.get(topic)
                     if streams is not None and head in usual and len(payload) <= size_limit and not timeless:
                         decode(payload, streams, readings)
-                    elif topic == _DROPPED:
-                        connection.note_dropped(payload)
+                    elif topic in _FIGURES:
+                        connection.note_figure(_FIGURES[topic], payload)
                         extra += 1
                     else:
-                        ticked = self._handle_unusual(topic, payload, head, chunk.notes.get(place), readings, timeless)
+                        note, routes = chunk.notes.get(place), self._routes[connection]
+                        ticked = self._handle_unusual(topic, payload, head, note, readings, timeless, routes)
                         if ticked is not None:
                             now = self._tick(ticked, now)
+                            extra += not self._counts_clock
                             timeless = False
                             readings.begin(now, now)
                 except Exception as error:
@@ -179,13 +205,16 @@ class Receiver:
                     self._fault_logged = True
                     readings.refuse(Reason.FAULT, f"the decoder failed: {type(error).__name__}: {error}")
             connection.messages += len(chunk.topics) - extra
-            messages += len(chunk.topics) - extra
+            messages_by_broker[self._number[connection]] += len(chunk.topics) - extra
+        messages = sum(messages_by_broker)
         receipts = [
             (connection, session, chunk.packet_ids) for connection, session, chunk in chunks if chunk.packet_ids
         ]
         if not messages and not receipts:
             return None
         self._follow_listening(now)
+        for message, request_topic, request in readings.requests:
+            self._connection_of[readings.broker_of(message)].publish(request_topic, request)
         return Batch(
             observations=readings.finish(),
             dead_letters=readings.dead_letters,
@@ -193,6 +222,9 @@ class Receiver:
             messages=messages,
             brokers=self.brokers,
             receipts=receipts,
+            presences=tuple(readings.presences),
+            without_readings=readings.without_readings,
+            messages_by_broker=tuple(messages_by_broker),
         )
 
     def acknowledge(self, batch: Batch) -> None:
@@ -202,6 +234,18 @@ class Receiver:
             joined.setdefault((connection, session), []).extend(packet_ids)
         for (connection, session), packet_ids in joined.items():
             connection.acknowledge(session, packet_ids)
+
+    def wake(self) -> None:
+        """Have a ``poll`` that waits return at once. For any thread."""
+        self._arrived.set()
+
+    def leave(self, broker: str, filters: Sequence[str]) -> None:
+        """Unsubscribe from these filters at a broker, for good; what it holds for us of them still comes."""
+        self._connection_of[broker].leave(filters)
+
+    def has_left(self, broker: str) -> bool:
+        """Whether the broker has heard of ``leave``."""
+        return self._connection_of[broker].has_left
 
     def status(self) -> list[BrokerStatus]:
         """How each broker is doing, in the order of the settings."""
@@ -251,7 +295,7 @@ class Receiver:
         if self._chunks:
             self._arrived.set()
         for connection, _, chunk in taken:
-            connection.taken(chunk.size)
+            connection.taken(chunk.size, len(chunk.topics))
         return taken
 
     def _later(self, now_ns: int | None) -> int | None:
@@ -278,39 +322,58 @@ class Receiver:
             self._seen[i] = seen
 
     def _handle_unusual(
-        self, topic: bytes, payload: bytes, head: int, note: str | None, readings: Readings, timeless: bool
+        self,
+        topic: bytes,
+        payload: bytes,
+        head: int,
+        note: str | None,
+        readings: Readings,
+        timeless: bool,
+        routes: _Routes,
     ) -> int | None:
         """Whatever is not a live message of a device that was seen before; returns the time of a clock message.
 
         ``timeless``: the broker's clock has not spoken yet, so nothing can say whether a reading's time is right.
         """
         try:
-            streams = self._find(topic, payload, head, note)
+            if head == MALFORMED:
+                raise RefusedError(Reason.MALFORMED_PACKET, note or "a packet can't be read")
+            try:
+                name = topic.decode()
+            except UnicodeDecodeError as error:
+                raise RefusedError(Reason.WRONG_TOPIC, f"the topic is not UTF-8: {error}") from error
+            feed = routes.feed_of(name)
+            if feed is not None:
+                readings.read_as(feed.name)
+                self._check_size(payload, head, note)
+                if head & RETAINED_BIT:
+                    raise RefusedError(Reason.RETAINED, "the broker stored this message earlier: it must not look new")
+                if timeless:
+                    raise RefusedError(Reason.NO_TIME, _TIMELESS)
+                feed.format.decode(name, payload, readings)
+                return None
+            streams = self._find(name, payload, head, note)
             if streams is None:
-                told, self.clock_speed = pantau_json.decode_clock(payload)
+                try:
+                    told, self.clock_speed = pantau_json.decode_clock(payload)
+                except RefusedError:
+                    if self._counts_clock:
+                        raise
+                    return self._clock  # whoever counts the clock's messages refuses this one
                 return told
             if timeless:
-                raise RefusedError(Reason.NO_TIME, "the broker's clock has not spoken yet: publish it before readings")
-            pantau_json.decode(payload, streams, readings)
+                raise RefusedError(Reason.NO_TIME, _TIMELESS)
+            of_model = readings.directory.payload_of.get(name.rpartition("/")[2])
+            if of_model is None or of_model.format not in FORMATS or of_model.format == "pantau_json":
+                self._streams[topic] = streams
+                pantau_json.decode(payload, streams, readings)
+            else:
+                routes.of_model(of_model.format).decode(name, payload, readings)
         except RefusedError as refused:
             readings.refuse(refused.reason, refused.detail)
         return None
 
-    def _find(self, topic: bytes, payload: bytes, head: int, note: str | None) -> Mapping[str, int] | None:
-        """The feeds of the topic's device, or None if this is the clock's topic."""
-        if head == MALFORMED:
-            raise RefusedError(Reason.MALFORMED_PACKET, note or "a packet can't be read")
-        try:
-            levels = topic.decode().split("/")
-        except UnicodeDecodeError as error:
-            raise RefusedError(Reason.WRONG_TOPIC, f"the topic is not UTF-8: {error}") from error
-        if len(levels) != 4 or levels[:2] != ["pantau", "v1"]:
-            raise RefusedError(
-                Reason.WRONG_TOPIC, f"topic must be pantau/v1/<city>/<device>, got {short(topic.decode())}"
-            )
-        _, _, city, device = levels
-        if city != self._city:
-            raise RefusedError(Reason.WRONG_CITY, f"city must be {self._city}, got {short(city)}")
+    def _check_size(self, payload: bytes, head: int, note: str | None) -> None:
         if head == OVERSIZE:
             raise RefusedError(Reason.PAYLOAD_TOO_LARGE, note or "payload is too large")
         if len(payload) > self._limits.max_payload_bytes:
@@ -318,6 +381,16 @@ class Receiver:
                 Reason.PAYLOAD_TOO_LARGE,
                 f"payload must be at most {self._limits.max_payload_bytes} bytes, got {len(payload)}",
             )
+
+    def _find(self, topic: str, payload: bytes, head: int, note: str | None) -> Mapping[str, int] | None:
+        """The feeds of the topic's device, or None if this is the clock's topic."""
+        levels = topic.split("/")
+        if len(levels) != 4 or levels[:2] != ["pantau", "v1"]:
+            raise RefusedError(Reason.WRONG_TOPIC, f"topic must be pantau/v1/<city>/<device>, got {short(topic)}")
+        _, _, city, device = levels
+        if city != self._city:
+            raise RefusedError(Reason.WRONG_CITY, f"city must be {self._city}, got {short(city)}")
+        self._check_size(payload, head, note)
         if device == CLOCK:
             if self._clock_source is ClockSource.BROKER:
                 return None
@@ -330,5 +403,52 @@ class Receiver:
         streams = self._directory.feed_of.get(device)
         if streams is None:
             raise RefusedError(Reason.UNKNOWN_DEVICE, f"device {short(device)} is not registered in {self._city}")
-        self._streams[topic] = streams
         return streams
+
+
+class _Feed(NamedTuple):
+    name: str
+    """Of the format."""
+    format: Format
+
+
+class _Routes:
+    """Which format reads which topic of one broker."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._feeds = [(feed.topic.split("/"), _Feed(feed.format, FORMATS[feed.format]())) for feed in settings.feeds]
+        self._seen: dict[str, _Feed | None] = {}
+        self._of_model: dict[str, Format] = {}
+
+    def feed_of(self, topic: str) -> _Feed | None:
+        """The first feed that the topic matches."""
+        if not self._feeds:
+            return None
+        if topic not in self._seen:
+            if len(self._seen) >= _TOPICS_REMEMBERED:
+                self._seen.clear()
+            levels = topic.split("/")
+            self._seen[topic] = next((feed for wanted, feed in self._feeds if matches(wanted, levels)), None)
+        return self._seen[topic]
+
+    def of_model(self, format_name: str) -> Format:
+        """What reads the payloads of devices on their own topics."""
+        if format_name not in self._of_model:
+            self._of_model[format_name] = FORMATS[format_name]()
+        return self._of_model[format_name]
+
+
+def matches(wanted: Sequence[str], topic: Sequence[str]) -> bool:
+    """Whether the levels of a topic match those of a filter. [MQTT 5.0, 4.7]
+
+    Examples
+    --------
+    >>> matches(["a", "+", "#"], ["a", "b", "c", "d"]), matches(["a", "#"], ["a"]), matches(["#"], ["$SYS", "x"])
+    (True, True, False)
+    """
+    if topic[0].startswith("$") and wanted[0] in ("+", "#"):
+        return False
+    if wanted[-1] == "#":
+        wanted = wanted[:-1]
+        topic = topic[: len(wanted)]
+    return len(wanted) == len(topic) and all(w in ("+", t) for w, t in zip(wanted, topic, strict=True))

@@ -6,9 +6,13 @@ Everything is checked on construction, before any connection; a wrong value rais
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+import msgspec
 
 from ingest.errors import SettingsError
 from telemetry.brokers import BROKER_AFTER_S
@@ -24,6 +28,15 @@ class ClockSource(StrEnum):
     """The computer's clock."""
     BROKER = "broker"
     """The latest message on ``pantau/v1/<city>/clock``: simulations and replays, which may run fast."""
+
+
+class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Messages of a broker that are not Pantau's own, such as those of a LoRaWAN network server."""
+
+    topic: str
+    """Topic filter that is subscribed to, at QoS 1."""
+    format: str
+    """How their payloads are read: a name of ``ingest.formats.FORMATS``."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +56,14 @@ class BrokerSettings:
     """Our own certificate (PEM), where the broker wants one."""
     key_file: str | None = None
     topics: tuple[str, ...] = ("pantau/v1/+/+",)
-    """Topic filters that are subscribed to, at QoS 1."""
+    """Topic filters that are subscribed to, at QoS 1. May be empty where there are feeds."""
+    feeds: tuple[Feed, ...] = ()
+    """Other topics, in other formats. A topic that several of them match belongs to the first."""
+    processes: int = 1
+    """How many processes of their own receive and decode, each a share of the messages; 1: the pipeline itself does."""
     watch_drops: bool = True
-    """Follow ``$SYS/broker/publish/messages/dropped``. A broker that hangs up on whoever asks (rumqttd) is asked once;
-    False spares that reconnect."""
+    """Follow the broker's own figures (``$SYS``): messages that it dropped, and that it holds. A broker that hangs up on
+    whoever asks (rumqttd) is asked once; False spares that reconnect."""
     client_id: str = ""
     """Names our session at the broker: it must stay the same across restarts. Default: ``pantau-<name>``."""
     session_expiry_s: int = 86_400
@@ -70,6 +87,7 @@ class BrokerSettings:
         if not self.host:
             raise SettingsError(f"host must not be empty {where}")
         _whole("port", self.port, 1, 65_535, where)
+        _whole("processes", self.processes, 1, 64, where)
         _whole("receive_maximum", self.receive_maximum, 1, 65_535, where)
         _whole("keep_alive_s", self.keep_alive_s, 1, 65_535, where)
         _whole("session_expiry_s", self.session_expiry_s, 0, 2**32 - 1, where)
@@ -84,9 +102,16 @@ class BrokerSettings:
             raise SettingsError(f"username must be set where a password is {where}")
         if len(self.client_id.encode()) > 65_535:
             raise SettingsError(f"client_id must be at most 65535 bytes long {where}")
-        if isinstance(self.topics, str) or not self.topics:
+        if isinstance(self.topics, str) or not (self.topics or self.feeds):
             raise SettingsError(f"topics must be a list of one or more topic filters, got {self.topics!r} {where}")
-        for topic in self.topics:
+        from ingest.formats import FORMATS  # they need the limits of this module
+
+        for feed in self.feeds:
+            if feed.format not in FORMATS:
+                raise SettingsError(
+                    f"feeds: format must be one of {', '.join(sorted(FORMATS))}, got {feed.format!r} {where}"
+                )
+        for topic in self.filters:
             if (problem := _filter_problem(topic)) is not None:
                 raise SettingsError(f"topics: {topic!r} is no MQTT topic filter: {problem} {where}")
         for name in ("ca_file", "cert_file", "key_file"):
@@ -97,6 +122,31 @@ class BrokerSettings:
                 raise SettingsError(f"{name}: there is no file {path} {where}")
         if self.key_file is not None and self.cert_file is None:
             raise SettingsError(f"cert_file must be set where key_file is {where}")
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """All topic filters that are subscribed to, each once."""
+        return tuple(dict.fromkeys((*self.topics, *(feed.topic for feed in self.feeds))))
+
+    @property
+    def group(self) -> str:
+        """Name of the shared subscription of several processes."""
+        return re.sub(r"[/+#]", "-", self.client_id)
+
+    def filters_apart(self, clock_topic: str | None, own: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the pipeline itself subscribes to, and what each of several processes does.
+
+        Parameters
+        ----------
+        clock_topic : str or None
+            Of the broker's clock, if that is what counts: everybody hears it, for times are judged by it.
+        own : collection of str
+            Formats that remember what came before: their messages must all go to one process.
+        """
+        alone = {feed.topic for feed in self.feeds if feed.format in own}
+        clock = () if clock_topic is None else (clock_topic,)
+        shared = tuple(f"$share/{self.group}/{topic}" for topic in self.filters if topic not in alone)
+        return (*(topic for topic in self.filters if topic in alone), *clock), (*shared, *clock)
 
     @property
     def address(self) -> str:
@@ -119,12 +169,14 @@ class Limits:
     max_age_s: float = 30 * 86_400.0
     """A reading older than this is refused. Devices that were cut off deliver late, but not that late."""
     max_payload_bytes: int = 1024 * 1024
-    gateways: tuple[str, ...] = ()
-    """Devices whose messages may name other devices. Anyone else speaks for itself alone."""
     max_waiting_bytes: int = 64 * 1024 * 1024
     """Bytes that may wait for ``Receiver.poll`` before we stop reading from that broker."""
     max_batch_messages: int = 20_000
     """About as many messages does one ``Receiver.poll`` give at most."""
+    device_readings_per_s: float = 100.0
+    """What a device may send in the long run; 0: as much as it likes. See ``ingest.rates``."""
+    device_burst_readings: int = 100_000
+    """So many readings beyond that may come at once."""
     gather_s: float = 0.01
     """How long ``Receiver.poll`` waits for more after the first message: large batches cost less than small ones."""
 
@@ -134,6 +186,9 @@ class Limits:
         _whole("max_payload_bytes", self.max_payload_bytes, 1, MAX_MQTT_PACKET, "(limits)")
         _whole("max_waiting_bytes", self.max_waiting_bytes, 1, 2**40, "(limits)")
         _whole("max_batch_messages", self.max_batch_messages, 1, 10_000_000, "(limits)")
+        if self.device_readings_per_s != 0:
+            _above_zero("device_readings_per_s", self.device_readings_per_s, "(limits)")
+        _whole("device_burst_readings", self.device_burst_readings, 1, 10**12, "(limits)")
         if not 0 <= self.gather_s <= 1:
             raise SettingsError(f"gather_s must be 0..1, got {self.gather_s} (limits)")
 

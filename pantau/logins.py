@@ -44,7 +44,7 @@ def issuer_of(settings: Settings) -> Issuer | None:
             Broker(broker.host, broker.port, broker.tls, broker.ca_file, broker.cert_file, broker.key_file),
             city=settings.city.name,
             pipeline=login,
-            pipeline_topics=broker.topics,
+            pipeline_topics=broker.filters,
         )
         assert found is not None
         return found

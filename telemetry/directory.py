@@ -106,6 +106,40 @@ class Device(msgspec.Struct, frozen=True):
     """Without any reading for this long, the device counts as silent."""
     watched: bool = True
     """Whether its silence is an alarm; not while it is planned, in maintenance or retired."""
+    names: tuple[str, ...] = ()
+    """Other names by which messages call it, whatever their case: EUI, serial number, URN of an entity, ..."""
+    interval_s: float | None = None
+    """How often each of its datastreams is expected to send. None: nobody said."""
+    gateway: bool = False
+    """Whether its messages may speak for other devices."""
+    clock: str = "utc"
+    """The rule for the times that it sends; see ``CLOCKS``."""
+
+
+CLOCKS = ("utc", "local", "none")
+"""What a device's times mean: as they should be; the city's local time, sent as if it were UTC; nothing, since its
+clock can't be used: the time of reception stands in."""
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One field of a model's decoded payload, and what it observes."""
+
+    source: str
+    """Its name there; levels of nested objects are joined by dots."""
+    property: str
+    unit: str
+    """As the device sends it."""
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """How the messages of devices of one model are read."""
+
+    model: str
+    format: str = "pantau_json"
+    """Of what it publishes on its own topic."""
+    codec: str = ""
+    """Who decodes the vendor's own bytes; "": nobody."""
+    fields: tuple[Field, ...] = ()
 
 
 class Datastream(msgspec.Struct, frozen=True):
@@ -156,6 +190,7 @@ class _Content(msgspec.Struct, frozen=True):
     installations: tuple[Installation, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
     brokers: tuple[str, ...] = ()
+    payloads: tuple[Payload, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,6 +214,8 @@ class Directory:
     calibrations: tuple[Calibration, ...] = ()
     brokers: tuple[str, ...] = ()
     """Names of the brokers in the order of the settings; the registry knows nothing of them."""
+    payloads: tuple[Payload, ...] = ()
+    """How messages are read, for each model that needs more than Pantau JSON."""
 
     site_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
     device_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
@@ -214,6 +251,14 @@ class Directory:
     """Device id → property name → index of the datastream that the device feeds now or did last."""
     feed_of: dict[str, dict[str, int]] = field(init=False, repr=False, compare=False)
     """Device id → property name → feed, for ``installed.at``: how ingest finds a reading's datastream."""
+    device_index: dict[str, int] = field(init=False, repr=False, compare=False)
+    """Device id → its index."""
+    named: dict[str, str] = field(init=False, repr=False, compare=False)
+    """Names of devices other than their ids, in small letters → device id. A name that several have is not there."""
+    gateways: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Ids of the devices that may speak for others."""
+    payload_of: dict[str, Payload] = field(init=False, repr=False, compare=False)
+    """Device id → how its messages are read, where its model is one of ``payloads``."""
 
     def __post_init__(self) -> None:
         site_index = _unique([s.id for s in self.sites], "site")
@@ -272,6 +317,11 @@ class Directory:
             "silence_after_ns",
             _column([round(d.silence_after_s * 1e9) for d in self.devices], np.int64),
         )
+        put(self, "device_index", device_index)
+        put(self, "named", _names(self.devices, device_index))
+        put(self, "gateways", frozenset(d.id for d in self.devices if d.gateway))
+        of_model = {p.model: p for p in self.payloads}
+        put(self, "payload_of", {d.id: of_model[d.model] for d in self.devices if d.model in of_model})
 
     def _install(self, device_index: dict[str, int]) -> None:
         """Fill everything that depends on installations and calibrations."""
@@ -393,6 +443,7 @@ class Directory:
                 self.installations,
                 self.calibrations,
                 self.brokers,
+                self.payloads,
             )
         )
 
@@ -413,6 +464,7 @@ class Directory:
             c.installations,
             c.calibrations,
             c.brokers,
+            c.payloads,
         )
 
 
@@ -430,6 +482,18 @@ def _frozen(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 def _column(values: Sequence[float], dtype: type[np.generic] = np.float64) -> npt.NDArray[np.generic]:
     return _frozen(np.array(values, dtype=dtype))
+
+
+def _names(devices: tuple[Device, ...], ids: dict[str, int]) -> dict[str, str]:
+    """Other names, in small letters → device id; without those that several devices have."""
+    found: dict[str, str] = {}
+    shared: set[str] = set()
+    for device in devices:
+        for name in device.names:
+            small = name.lower()
+            if found.setdefault(small, device.id) != device.id:
+                shared.add(small)
+    return {name: device for name, device in found.items() if name not in shared and name not in ids}
 
 
 def _unique(ids: list[str], what: str) -> dict[str, int]:
@@ -477,6 +541,13 @@ def _check(directory: Directory) -> None:
             raise ValueError(
                 f"device {device.id!r}: silence_after_s must be above 0 and at most {MAX_DURATION_S:.0f}, "
                 f"got {device.silence_after_s}"
+            )
+        if device.clock not in CLOCKS:
+            raise ValueError(f"device {device.id!r}: clock must be one of {', '.join(CLOCKS)}, got {device.clock!r}")
+        if device.interval_s is not None and not 0 < device.interval_s <= MAX_DURATION_S:
+            raise ValueError(
+                f"device {device.id!r}: interval_s must be above 0 and at most {MAX_DURATION_S:.0f}, or left out, "
+                f"got {device.interval_s}"
             )
     fine: set[Limits | Ladder] = set()  # most datastreams share theirs with others
     for stream in directory.datastreams:

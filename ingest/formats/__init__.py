@@ -1,6 +1,31 @@
-"""Payload formats: each module turns one kind of payload into readings.
+"""Payload formats: each turns the bytes of one message into readings, or refuses them with a reason.
 
-A format is a module with a function ``decode(payload, streams, readings)``: the payload's bytes, the datastreams of the
-topic's device (property name → datastream index), and the columns to fill (``ingest.readings.Readings``). It never
-raises: what it can't use it hands to ``readings.refuse`` with a reason.
+A format is one module of this package, one line in ``FORMATS``, and its test vectors: docs/formats.md says how.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ingest.formats.pantau_json import PantauJson
+from ingest.readings import Readings
+
+
+class Format(Protocol):
+    """Reads messages of one broker and one feed, in the order of their arrival; it may remember what it needs."""
+
+    def decode(self, topic: str, payload: bytes, readings: Readings) -> None:
+        """Add the readings of a message, or refuse them with a reason; never raises for what a message holds.
+
+        Retained messages and those that are too large do not come here. What ``readings`` offers: ``find`` a device
+        by any of its names, ``add`` a reading, ``refuse`` the message or one reading of it, ``nothing`` where a
+        message rightly holds no reading, ``presence`` of devices, ``request`` something from the sender.
+        """
+        ...
+
+
+FORMATS: dict[str, Callable[[], Format]] = {
+    "pantau_json": PantauJson,
+}
+"""Name in the configuration and in the catalogue of models → maker."""

@@ -67,6 +67,19 @@ def decode(payload: bytes, streams: Mapping[str, int], readings: Readings) -> No
         readings.refuse(refused.reason, refused.detail)
 
 
+class PantauJson:
+    """The format on a feed's topics: the device is the topic's last level."""
+
+    def decode(self, topic: str, payload: bytes, readings: Readings) -> None:
+        """See ``Format``."""
+        try:
+            _, streams = readings.find(topic.rpartition("/")[2])
+        except RefusedError as refused:
+            readings.refuse(refused.reason, refused.detail)
+            return
+        decode(payload, streams, readings)
+
+
 def decode_clock(payload: bytes) -> tuple[int, float]:
     """What a clock message ``{"now": T, "speed": 60}`` says: [ns since 1970 UTC], [times real time; 1 if not given].
 
@@ -306,7 +319,7 @@ def _streams_of(device: object, path: str, readings: Readings) -> Mapping[str, i
     if not readings.may_speak_for(device):
         raise RefusedError(
             Reason.NOT_A_GATEWAY,
-            f"{path}.device names {short(device)}, but the topic's device is no gateway (limits.gateways)",
+            f"{path}.device names {short(device)}, but the topic's device is not registered as a gateway",
         )
     streams = readings.feed_of.get(device)
     if streams is None:

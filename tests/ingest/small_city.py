@@ -25,7 +25,7 @@ def directory(version: int = 1, more: tuple[tuple[str, str], ...] = ()) -> Direc
         city=CITY,
         utc_offset_h=7,
         sites=(Site("site", "Site", -6.9, 107.6),),
-        devices=tuple(Device(d, "site") for d in devices),
+        devices=tuple(Device(d, "site", gateway=d == "gauge-1") for d in devices),
         datastreams=tuple(Datastream(f"{d}:{p}", "site", d, p) for d, p in streams),
     )
 

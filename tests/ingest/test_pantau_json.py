@@ -30,7 +30,7 @@ NOW_TEXT = "2024-11-24T11:32:11Z"
 def decode(
     payload: bytes, device: str = "gauge-1", received_at: int | None = NOW, now: int | None = NOW
 ) -> tuple[Observations, list[DeadLetter]]:
-    readings = Readings(CITY, Limits(gateways=("gauge-1",)))
+    readings = Readings(CITY, Limits())
     readings.announce("main", [topic(device).encode()], [payload])
     readings.begin(received_at, now)
     pantau_json.decode(payload, CITY.index_of[device], readings)
@@ -515,12 +515,12 @@ def test_no_damaged_payload_raises_or_vanishes(payload: bytes) -> None:
 def test_only_a_gateway_speaks_for_others() -> None:
     readings = Readings(CITY, Limits())
     reading = {"property": "battery_v", "value": 3.6}
-    payload = json.dumps([reading | {"device": "lamp-1"}, reading | {"device": "gauge-1"}]).encode()
-    readings.announce("main", [b"pantau/v1/kota/gauge-1"], [payload])
+    payload = json.dumps([reading | {"device": "gauge-1"}, reading | {"device": "lamp-1"}]).encode()
+    readings.announce("main", [b"pantau/v1/kota/lamp-1"], [payload])
     readings.begin(NOW, NOW)
-    pantau_json.decode(payload, readings.feed_of["gauge-1"], readings)
+    pantau_json.decode(payload, readings.feed_of["lamp-1"], readings)
     assert len(readings.finish()) == 1
     [letter] = readings.dead_letters
     assert letter.reason is Reason.NOT_A_GATEWAY
-    assert letter.device == "gauge-1"  # who sent it, not whose name it took
-    assert "names 'lamp-1'" in letter.detail
+    assert letter.device == "lamp-1"  # who sent it, not whose name it took
+    assert "names 'gauge-1'" in letter.detail
