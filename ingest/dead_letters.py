@@ -18,116 +18,21 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ingest.errors import DeadLettersFullError
+from ingest.refusals import KEPT_PAYLOAD_BYTES, MENDABLE, NEVER_AGAIN, DeadLetter, Reason
 from telemetry.observations import NS_PER_S, rfc3339
+
+__all__ = ["KEPT_PAYLOAD_BYTES", "DeadLetter", "DeadLetters", "Fill", "Filter", "Kept", "Reason"]
 
 log = logging.getLogger(__name__)
 
-KEPT_PAYLOAD_BYTES = 65_536
-"""Of a payload that is too large, so many bytes from its beginning are kept."""
 WARNING_FILL = 0.8
 _MAX_DEVICES_COUNTED = 100_000
 """Made-up device names must not fill the disk either: further ones are counted together, under no device."""
-
-
-class Reason(StrEnum):
-    """Why a message or reading was refused."""
-
-    MALFORMED_PACKET = "malformed_packet"
-    """Not an MQTT packet that can be read."""
-    WRONG_TOPIC = "wrong_topic"
-    WRONG_CITY = "wrong_city"
-    UNKNOWN_DEVICE = "unknown_device"
-    """The device is not in the registry."""
-    UNKNOWN_PROPERTY = "unknown_property"
-    """Not an observed property, or this device has no datastream for it."""
-    NOT_INSTALLED = "not_installed"
-    """The device was not installed at the time of observation: before, after, or between two installations."""
-    EMPTY_PAYLOAD = "empty_payload"
-    PAYLOAD_TOO_LARGE = "payload_too_large"
-    INVALID_UTF8 = "invalid_utf8"
-    MALFORMED_JSON = "malformed_json"
-    WRONG_TYPE = "wrong_type"
-    """A field is of the wrong type or lacking."""
-    NO_READINGS = "no_readings"
-    """A list, or an object of values, that is empty."""
-    MISSING_VALUE = "missing_value"
-    """The value is null."""
-    NOT_FINITE = "not_finite"
-    WRONG_UNIT = "wrong_unit"
-    MALFORMED_TIME = "malformed_time"
-    TIME_WITHOUT_ZONE = "time_without_zone"
-    TIME_IN_FUTURE = "time_in_future"
-    TIME_TOO_OLD = "time_too_old"
-    TIME_LOCAL = "time_local"
-    """Ahead by whole quarters of an hour: local time that is sent as if it were UTC."""
-    TIME_WRONG_SCALE = "time_wrong_scale"
-    """Seconds for milliseconds, or the reverse."""
-    CLOCK_NOT_SET = "clock_not_set"
-    """A time long past, such as a clock shows that was never set, or that lost count of the GPS weeks."""
-    NOT_A_GATEWAY = "not_a_gateway"
-    """The message names another device than its topic does, and the topic's device is no gateway."""
-    NO_TIME = "no_time"
-    """The broker's clock has not spoken yet, so that no time can be judged or given."""
-    FAULT = "fault"
-    """A fault of ours while decoding; the log says more."""
-    RETAINED = "retained"
-    """A stored last value that the broker sends to every newcomer: it must not look fresh."""
-
-
-NEVER_AGAIN = frozenset(
-    {Reason.RETAINED, Reason.MALFORMED_PACKET, Reason.EMPTY_PAYLOAD, Reason.PAYLOAD_TOO_LARGE, Reason.NO_READINGS}
-)
-"""A letter with one of these reasons can't be taken again: nothing that can be mended would make it a reading."""
-MENDABLE = frozenset(
-    {
-        Reason.UNKNOWN_DEVICE,
-        Reason.UNKNOWN_PROPERTY,
-        Reason.NOT_INSTALLED,
-        Reason.NOT_A_GATEWAY,
-        Reason.WRONG_UNIT,
-        Reason.TIME_IN_FUTURE,
-        Reason.TIME_TOO_OLD,
-        Reason.TIME_LOCAL,
-        Reason.TIME_WRONG_SCALE,
-        Reason.CLOCK_NOT_SET,
-    }
-)
-"""What a change in the register can mend: letters of the device concerned are then taken again by themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One message, or one reading of a message, that could not be used."""
-
-    reason: Reason
-    detail: str
-    """A sentence: the field, what came, what was expected."""
-    topic: str
-    """Bytes that are not UTF-8 are shown as ``\\xff``."""
-    payload: bytes
-    """The message's payload; for one reading out of several, that reading alone as JSON."""
-    broker: str
-    received_at: int | None
-    """[ns since 1970 UTC]; None before the broker's clock has spoken."""
-    device: str | None = None
-    """The device that it names, registered or not."""
-    format: str = "pantau_json"
-    """Name of the payload format that can read ``payload``."""
-    fragment: bool = False
-    """Whether ``payload`` is one reading out of a message of several, as Pantau JSON."""
-    truncated: bool = False
-    """Whether only the beginning of the payload is kept."""
-
-    @property
-    def again(self) -> bool:
-        """Whether it can be taken again once its cause is mended."""
-        return not self.truncated and self.reason not in NEVER_AGAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +73,9 @@ class Filter:
 
 
 EVERYTHING = Filter()
+_Letters = list[Kept]
+_Devices = list[tuple[str, str | None]]
+_Standing = list[tuple[str, str | None, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +136,7 @@ CREATE TABLE IF NOT EXISTS count (
 CREATE TABLE IF NOT EXISTS fill (
     one INTEGER PRIMARY KEY CHECK (one = 1), kept INTEGER NOT NULL, bytes INTEGER NOT NULL, removed INTEGER NOT NULL
 );
-INSERT OR IGNORE INTO fill VALUES (1, 0, 0, 0);
+INSERT OR IGNORE INTO fill (one, kept, bytes, removed) VALUES (1, 0, 0, 0);
 CREATE TABLE IF NOT EXISTS retaken (
     device TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (device, reason)
 ) WITHOUT ROWID;
@@ -342,15 +250,16 @@ class DeadLetters:
         """Reason → how many letters of a device were taken again, since ever."""
         return self._by_reason("retaken", device)
 
-    def standing(self, only: Filter = EVERYTHING) -> list[tuple[str, str | None, int, int]]:
+    def standing(self, only: Filter = EVERYTHING) -> _Standing:
         """(reason, device, letters, of them marked) of what is kept; the most first."""
         where, values = only.sql()
         with self._mutex:
-            return self._db.execute(
+            found: _Standing = self._db.execute(
                 f"SELECT reason, device, count(*), sum(marked) FROM letter WHERE {where} "
                 "GROUP BY reason, device ORDER BY count(*) DESC, reason, device",
                 values,
             ).fetchall()
+        return found
 
     def list(
         self,
@@ -360,7 +269,7 @@ class DeadLetters:
         reason: str | None = None,
         device: str | None = None,
         before: int | None = None,
-    ) -> list[Kept]:
+    ) -> _Letters:
         """The newest dead letters, newest first.
 
         Parameters
@@ -404,7 +313,7 @@ class DeadLetters:
                 f"UPDATE letter SET marked = 1 WHERE marked = 0 AND {_AGAIN} AND {where}", values
             ).rowcount
 
-    def mendable_devices(self) -> list[tuple[str, str | None]]:
+    def mendable_devices(self) -> _Devices:
         """(device, how it was when last looked at) of letters whose cause a change in the register can mend."""
         with self._mutex:
             return self._db.execute(
@@ -425,9 +334,10 @@ class DeadLetters:
                 self._db.execute("INSERT OR REPLACE INTO looked VALUES (?, ?)", (device, looks))
         return marked
 
-    def marked(self, limit: int, max_bytes: int) -> list[Kept]:
+    def marked(self, limit: int, max_bytes: int) -> _Letters:
         """The oldest marked letters: so many at most, and about so many bytes."""
-        found, size = list[Kept](), 0
+        found: _Letters = []
+        size = 0
         for kept in self._kept("WHERE marked = 1 ORDER BY id LIMIT ?", limit):
             size += len(kept.letter.payload)
             if found and size > max_bytes:
@@ -524,7 +434,7 @@ class DeadLetters:
                 )
             )
 
-    def _kept(self, condition: str, *values: str | int) -> list[Kept]:
+    def _kept(self, condition: str, *values: str | int) -> _Letters:
         with self._mutex:
             rows = self._db.execute(f"SELECT id, marked, {_COLUMNS} FROM letter {condition}", values).fetchall()
         return [Kept(row[0], _letter(row[2:]), bool(row[1])) for row in rows]
