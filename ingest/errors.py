@@ -3,6 +3,7 @@
     IngestError
     ├── SettingsError          permanent: the configuration is wrong; startup stops
     ├── DeadLettersFullError   retryable: no room on the disk; nothing of the batch was kept
+    ├── AccountDamagedError    permanent: move the file away, and a new account begins
     └── JournalError
         ├── JournalFullError   retryable: no room on the disk; nothing of the failed commit remains
         ├── JournalLockedError permanent while the other process lives
@@ -46,3 +47,7 @@ class JournalCorruptError(JournalError):
 
 class JournalBrokenError(JournalError):
     """Writing failed in a way that leaves unknown what is on the disk. Open the journal again to find out."""
+
+
+class AccountDamagedError(IngestError):
+    """The file of the loss account is not one."""
