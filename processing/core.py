@@ -31,6 +31,7 @@ from telemetry.alarms import Acknowledge, AlarmKind
 from telemetry.brokers import UNKNOWN_BROKER, BrokerLink
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S, Observations
+from telemetry.presence import Presence
 from telemetry.quality import FAIL, UNKNOWN
 from telemetry.results import Results, Transitions, Windows
 
@@ -167,6 +168,7 @@ def step(
     brokers: Sequence[BrokerLink] | None = None,
     listening_since: int | None = None,
     actions: Sequence[Acknowledge] = (),
+    presence: Sequence[Presence] = (),
 ) -> tuple[State, Results]:
     """Take in a batch of readings and the time, and say what follows.
 
@@ -188,6 +190,9 @@ def step(
         not. There are no alarms of brokers then. [ns since 1970 UTC]
     actions : sequence of Acknowledge
         What operators did since the step before.
+    presence : sequence of Presence
+        Births and deaths of devices that were told of since the step before, in the order in which they came. A death
+        is a silence alarm at once.
 
     Returns
     -------
@@ -202,12 +207,17 @@ def step(
     Raises
     ------
     ValueError
-        A datastream index lies outside the directory, or the directory has become smaller.
+        A datastream or device index lies outside the directory, or the directory has become smaller.
     """
     state = state.grown_to(directory)
     streams = len(directory.datastreams)
     if len(observations) and not (observations.datastream.min() >= 0 and observations.datastream.max() < streams):
         raise ValueError(f"datastream index outside the directory's 0..{streams - 1} (version {directory.version})")
+    devices = len(directory.devices)
+    if (stranger := next((p.device for p in presence if not 0 <= p.device < devices), None)) is not None:
+        raise ValueError(
+            f"device index {stranger} outside the directory's 0..{devices - 1} (version {directory.version})"
+        )
     changes: list[Transitions] = []
     if directory.version != state.directory_version:
         # Other delays may be in force: look at everybody.
@@ -265,9 +275,11 @@ def step(
             directory,
             device[heard],
             batch.observed_at[heard],
+            batch.received_at[heard],
             batch.broker[heard],
             watermark,
             listening,
+            presence,
         ),
         _act(state, directory, actions),
     ]
@@ -276,7 +288,13 @@ def step(
     readings = batch.take(kept)
     results = Results(
         readings=Observations(
-            readings.datastream, readings.observed_at, readings.received_at, readings.value, flag[kept], readings.broker
+            readings.datastream,
+            readings.observed_at,
+            readings.received_at,
+            readings.value,
+            flag[kept],
+            readings.broker,
+            readings.remark,
         ),
         windows=Windows.concat(windows) if windows else Windows.empty(),
         transitions=Transitions.concat(changes),
@@ -386,7 +404,7 @@ _PARTS: dict[str, type[Any]] = {
 _LATER = {
     f"{part}.{name}"
     for part, names in (
-        ("silence", ("broker", "watched_since", "listening")),
+        ("silence", ("broker", "watched_since", "listening", "told_at", "dead", "alive_at")),
         ("brokers", tuple(f.name for f in fields(Occurrences))),
     )
     for name in names

@@ -2,6 +2,9 @@
 
 Silence is evidence only where we listen. A device is held, not accused, while the broker is down through which it was
 last heard; one that was never heard, while any broker is down. The lost broker is an alarm of its own.
+
+A device that is told to be dead (see ``telemetry.presence``) is silent at once: that is evidence of its own, and needs
+no waiting and no broker. It stays so until it is told to be alive, or a reading comes that is younger than its death.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from telemetry.alarms import AlarmKind, AlarmState, Severity
 from telemetry.brokers import UNKNOWN_BROKER, BrokerLink
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S
+from telemetry.presence import Presence
 from telemetry.results import Transitions
 
 DEAF = NOT_RUNNING
@@ -26,6 +30,8 @@ DEAF = NOT_RUNNING
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
+
+_ALL_BROKERS = np.arange(UNKNOWN_BROKER + 1, dtype=np.uint8)
 
 
 @dataclass(slots=True)
@@ -40,6 +46,12 @@ class SilenceState:
     """From when on its silence counts; NEVER: always has; NOT_RUNNING: it does not."""
     listening: Ints
     """(brokers,) of the last step: since when each is heard, or DEAF."""
+    told_at: Ints
+    """Time of the newest certificate of its birth or death; NEVER before the first."""
+    dead: Bools
+    """Whether that was a death, and nothing came since."""
+    alive_at: Ints
+    """When the newest reading was observed or, if the device's clock is ahead, received; NEVER before the first."""
     due_from: int
     """Nobody falls silent before this moment. [ns]"""
     occurrence: Occurrences
@@ -52,6 +64,9 @@ class SilenceState:
             broker=np.full(devices, UNKNOWN_BROKER, dtype=np.uint8),
             watched_since=np.full(devices, NOT_RUNNING, dtype=np.int64),
             listening=np.empty(0, dtype=np.int64),
+            told_at=np.full(devices, NEVER, dtype=np.int64),
+            dead=np.zeros(devices, dtype=np.bool_),
+            alive_at=np.full(devices, NEVER, dtype=np.int64),
             due_from=NEVER,
             occurrence=Occurrences.empty(devices),
         )
@@ -82,9 +97,11 @@ def judge_silence(
     directory: Directory,
     device: npt.NDArray[np.int32],
     observed_at: Ints,
+    received_at: Ints,
     broker: Numbers,
     watermark: int,
     listening: Ints,
+    presence: Sequence[Presence] = (),
 ) -> Transitions:
     """Raise an alarm for every device that did not send for its ``silence_after_s``, and clear it when it does.
 
@@ -92,16 +109,22 @@ def judge_silence(
     gap is found even if the readings of both its sides come in one batch. A device that we can't hear, because its
     broker is down, is not accused, nor for ``silence_after_s`` after we hear again.
 
+    A death raises the alarm at once, dated at the death, unless it stands already. A birth ends it, and so does a
+    reading that is observed and received after the death. A certificate that is older than the newest one of its
+    device says nothing; of two with the same time, the later in the list counts.
+
     Parameters
     ----------
     state : SilenceState
         Changed in place.
-    device, observed_at, broker : (n,) arrays
-        Device, time and broker of each new reading, in any order. [ns]
+    device, observed_at, received_at, broker : (n,) arrays
+        Device, times and broker of each new reading, in any order. [ns]
     watermark : int
         No reading older than this is expected; silences that began before it are found. [ns]
     listening : (brokers,) array
         Since when each broker is heard, or DEAF. [ns]
+    presence : sequence of Presence
+        Births and deaths, in the order in which they came.
 
     Returns
     -------
@@ -111,17 +134,26 @@ def judge_silence(
     log = TransitionLog(AlarmKind.SILENCE, directory.version)
     if not np.array_equal(listening, state.listening):
         state.listening, state.due_from = listening, NEVER
+    if presence or state.dead.any():
+        told = _follow_presence(state, directory, log, device, observed_at, received_at, broker, presence)
+        rest = np.flatnonzero(~told[device])
+        device, observed_at, received_at, broker = device[rest], observed_at[rest], received_at[rest], broker[rest]
     if device.size:
-        _find_gaps(state, directory, log, device, observed_at, broker)
+        _find_gaps(state, directory, log, device, observed_at, received_at, broker)
     if watermark > state.due_from:
         o = state.occurrence
         heard_since = _heard_since(state, state.broker)
         judged = (state.watched_since != NOT_RUNNING) & (heard_since != DEAF) & (o.severity == 0)
         expected_since = np.maximum(state.watched_since, directory.expected_since)
-        heard = np.maximum(np.maximum(state.last_at, heard_since), expected_since)
+        heard = np.maximum(np.maximum(np.maximum(state.last_at, state.told_at), heard_since), expected_since)
         due = np.where(judged, heard + directory.silence_after_ns, NOT_RUNNING)
+        dead = np.flatnonzero(state.dead & (state.watched_since != NOT_RUNNING) & (o.severity == 0))
+        due[dead] = np.maximum(state.told_at, expected_since)[dead]
         for subject in np.flatnonzero(due < watermark):
-            _fall_silent(o, directory, log, int(subject), int(heard[subject]))
+            if state.dead[subject]:
+                _die(state, log, int(subject), int(due[subject]))
+            else:
+                _fall_silent(o, directory, log, int(subject), int(heard[subject]))
             due[subject] = NOT_RUNNING
         state.due_from = int(due.min()) if due.size else NOT_RUNNING
     return log.columns()
@@ -142,6 +174,7 @@ def _find_gaps(
     log: TransitionLog,
     device: npt.NDArray[np.int32],
     observed_at: Ints,
+    received_at: Ints,
     broker: Numbers,
 ) -> None:
     """Clear the alarms of devices that speak again, and find silences between the readings of the batch."""
@@ -157,7 +190,7 @@ def _find_gaps(
     o = state.occurrence
     listened = _heard_since(state, before_broker)
     expected_since = np.maximum(state.watched_since[device], directory.expected_since[device])
-    heard = np.maximum(np.maximum(before, listened), expected_since)
+    heard = np.maximum(np.maximum(np.maximum(before, state.told_at[device]), listened), expected_since)
     able = (listened != DEAF) & (state.watched_since[device] != NOT_RUNNING)
     gap = able & (observed_at > heard) & (observed_at - heard > directory.silence_after_ns[device])
     ends = (o.severity[device] > 0) & (observed_at > before)
@@ -174,8 +207,122 @@ def _find_gaps(
     newest, through = observed_at[last], broker[last]
     later = (newest > state.last_at[key]) | ((newest == state.last_at[key]) & (through > state.broker[key]))
     state.last_at[key[later]], state.broker[key[later]] = newest[later], through[later]
+    state.alive_at[key] = np.maximum(state.alive_at[key], np.minimum(newest, received_at[order[last]]))
     due = state.last_at[key] + directory.silence_after_ns[key]
     state.due_from = min(state.due_from, int(due.min()))
+
+
+def _follow_presence(
+    state: SilenceState,
+    directory: Directory,
+    log: TransitionLog,
+    device: npt.NDArray[np.int32],
+    observed_at: Ints,
+    received_at: Ints,
+    broker: Numbers,
+    presence: Sequence[Presence],
+) -> Bools:
+    """Take the devices that are told of, or that are dead, through their certificates and readings in order of time.
+
+    Returns (devices,) whose readings these were.
+    """
+    told = state.dead.copy()
+    certificates: dict[int, list[tuple[int, bool]]] = {}
+    for subject, alive, at in presence:
+        certificates.setdefault(subject, []).append((at, alive))
+    told[list(certificates)] = True
+    rows = np.flatnonzero(told[device])
+    alive_at = np.minimum(observed_at[rows], received_at[rows])
+    order = np.lexsort((broker[rows], observed_at[rows], alive_at, device[rows]))
+    rows, alive_at = rows[order], alive_at[order]
+    segments = Segments.of(device[rows])
+    readings = {
+        int(key): slice(int(start), int(end))
+        for key, start, end in zip(segments.key, segments.start, segments.end, strict=True)
+    }
+    listened = {number: int(since) for number, since in enumerate(_heard_since(state, _ALL_BROKERS))}
+    for subject in sorted(readings.keys() | certificates.keys()):
+        one = _One(state, directory, log, subject, listened)
+        mine = rows[readings.get(subject, slice(0, 0))]
+        times = alive_at[readings.get(subject, slice(0, 0))].tolist()
+        came = list(zip(observed_at[mine].tolist(), times, broker[mine].tolist(), strict=True))
+        next_one = 0
+        for at, alive in sorted(certificates.get(subject, ()), key=lambda certificate: certificate[0]):
+            while next_one < len(came) and came[next_one][1] <= at:
+                one.speaks(*came[next_one])
+                next_one += 1
+            one.is_told(at, alive)
+        for reading in came[next_one:]:
+            one.speaks(*reading)
+        one.remember()
+    return told
+
+
+class _One:
+    """One device that is followed through readings and certificates."""
+
+    def __init__(
+        self, state: SilenceState, directory: Directory, log: TransitionLog, subject: int, listened: dict[int, int]
+    ) -> None:
+        self.state, self.directory, self.log, self.subject, self.listened = state, directory, log, subject, listened
+        self.last_at, self.alive_at = int(state.last_at[subject]), int(state.alive_at[subject])
+        self.told_at, self.dead = int(state.told_at[subject]), bool(state.dead[subject])
+        self.broker = int(state.broker[subject])
+        self.watched = bool(state.watched_since[subject] != NOT_RUNNING)
+        self.expected_since = max(int(state.watched_since[subject]), int(directory.expected_since[subject]))
+
+    def speaks(self, observed_at: int, alive_at: int, broker: int) -> None:
+        """A reading comes."""
+        o = self.state.occurrence
+        if self.dead and alive_at > self.told_at:
+            self.dead = False
+        if not self.dead:
+            self._find_gap(observed_at)
+            if o.severity[self.subject] > 0 and observed_at > self.last_at and observed_at >= o.raised_at[self.subject]:
+                _speak_again(o, self.log, self.subject, observed_at, self.last_at)
+        if observed_at > self.last_at or (observed_at == self.last_at and broker > self.broker):
+            self.last_at, self.broker = observed_at, broker
+        self.alive_at = max(self.alive_at, alive_at)
+
+    def is_told(self, at: int, alive: bool) -> None:
+        """A certificate of its birth or death comes."""
+        if at < self.told_at:
+            return
+        o = self.state.occurrence
+        if not self.dead:
+            self._find_gap(at)
+        self.told_at, self.dead = at, not alive and self.alive_at <= at
+        silent = o.severity[self.subject] > 0
+        if alive and silent and at >= o.raised_at[self.subject]:
+            _speak_again(o, self.log, self.subject, at, self.last_at)
+        elif self.dead and not silent and self.watched and at >= self.expected_since:
+            _die(self.state, self.log, self.subject, at, self.last_at)
+
+    def _find_gap(self, at: int) -> None:
+        """Let it fall silent if by ``at`` it has not been heard for too long."""
+        o = self.state.occurrence
+        listened = self.listened[self.broker]
+        if o.severity[self.subject] or not self.watched or listened == DEAF:
+            return
+        heard = max(self.last_at, self.told_at, listened, self.expected_since)
+        if at > heard and at - heard > int(self.directory.silence_after_ns[self.subject]):
+            _fall_silent(o, self.directory, self.log, self.subject, heard)
+
+    def remember(self) -> None:
+        state, subject = self.state, self.subject
+        state.last_at[subject], state.alive_at[subject] = self.last_at, self.alive_at
+        state.told_at[subject], state.dead[subject] = self.told_at, self.dead
+        state.broker[subject] = self.broker
+        since = max(self.told_at, self.expected_since) if self.dead else max(self.last_at, self.told_at)
+        allowed = 0 if self.dead else int(self.directory.silence_after_ns[subject])
+        if since != NEVER:
+            state.due_from = min(state.due_from, min(since, NOT_RUNNING - allowed) + allowed)
+
+
+def _die(state: SilenceState, log: TransitionLog, subject: int, at: int, last_at: int | None = None) -> None:
+    """Raise the alarm of a device that is told to be dead; it says how long the device had not sent by then."""
+    o = state.occurrence
+    _raise(o, log, subject, at, Severity.WASPADA, 0.0, last_at if last_at is not None else int(state.last_at[subject]))
 
 
 def _fall_silent(o: Occurrences, directory: Directory, log: TransitionLog, subject: int, heard: int) -> None:
@@ -183,7 +330,15 @@ def _fall_silent(o: Occurrences, directory: Directory, log: TransitionLog, subje
     _raise(o, log, subject, heard + allowed_ns, Severity.WASPADA, allowed_ns / 1e9)
 
 
-def _raise(o: Occurrences, log: TransitionLog, subject: int, at: int, severity: Severity, allowed_s: float) -> None:
+def _raise(
+    o: Occurrences,
+    log: TransitionLog,
+    subject: int,
+    at: int,
+    severity: Severity,
+    allowed_s: float,
+    last_at: int | None = None,
+) -> None:
     if o.state[subject] == AlarmState.RETURNED_UNACKNOWLEDGED:
         o.state[subject] = AlarmState.NORMAL
         log.note(o, subject, at)
@@ -191,6 +346,8 @@ def _raise(o: Occurrences, log: TransitionLog, subject: int, at: int, severity: 
     o.severity[subject] = severity
     o.raised_at[subject] = at
     o.value[subject] = o.peak[subject] = o.threshold[subject] = allowed_s
+    if last_at is not None and NEVER != last_at < at:
+        o.value[subject] = o.peak[subject] = (at - last_at) / NS_PER_S
     o.peak_at[subject] = at
     log.note(o, subject, at)
 
