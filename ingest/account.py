@@ -108,6 +108,8 @@ class Untold(NamedTuple):
     refused: int
     late: int
     stored: int
+    telling: int
+    """Grows with every telling."""
 
 
 @dataclass
@@ -200,6 +202,8 @@ class Account:
             ) from error
         self.position: int = meta.get("position", -1)
         """Of the last step that is counted in the file."""
+        self.covered: int = max(meta.get("covered", -1), self.position + 1)
+        """The journal before this position is counted, or holds nothing to count."""
         self._seen = self.position
         self._now: int | None = meta.get("now")
         self._begun: int | None = meta.get("begun")
@@ -287,6 +291,7 @@ class Account:
                 name = str(i) if self._directory is None else self._directory.broker_name(i)
                 chunk.brokers[hour, name, "delivered"] += n
         for r in refused:
+            hour = now_ns // NS_PER_HOUR if r.hour is None else r.hour
             chunk.refused[hour, self._refused_number(r.device, hour), r.reason] += r.count
             chunk.brokers[hour, r.broker, "refused"] += r.count
 
@@ -306,6 +311,8 @@ class Account:
 
     def _refused_number(self, name: str, hour: int) -> int:
         number = self._number.get(name)
+        if number not in self._known and self._directory is not None:
+            number = self._number.get(self._directory.named.get(name.lower(), name))
         if number in self._known or number == 0:
             return number or 0
         if self._hour_names[0] != hour:
@@ -336,7 +343,7 @@ class Account:
         if time.monotonic() - self._flushed_at >= self._pause_s:
             self.flush(written, patient=True)
 
-    def flush(self, written: int | None = None, *, patient: bool = False, durable: bool = False) -> None:
+    def flush(self, written: int | None = None, *, patient: bool = False, durable_to: int | None = None) -> None:
         """Write what was counted.
 
         Parameters
@@ -345,8 +352,9 @@ class Account:
             As in ``keep``; None: as it was said last.
         patient : bool
             Leave for the next time what the store may have in a moment.
-        durable : bool
-            On return it is on the disk, and survives a loss of power.
+        durable_to : int or None
+            All of the journal before this position was taken. On return it is on the disk, and survives a loss of
+            power.
 
         Raises
         ------
@@ -363,7 +371,7 @@ class Account:
                     break
                 ready.append(chunk)
             self._flushed_at = began
-            self._write(ready, durable)
+            self._write(ready, durable_to)
             for _ in ready:
                 self._cut.popleft()
             took = time.monotonic() - began
@@ -408,7 +416,8 @@ class Account:
             )
         )
 
-    def _write(self, chunks: Sequence[_Chunk], durable: bool) -> None:
+    def _write(self, chunks: Sequence[_Chunk], durable_to: int | None) -> None:
+        durable = durable_to is not None
         if durable:
             self._db.execute("PRAGMA synchronous = FULL")
         try:
@@ -418,9 +427,9 @@ class Account:
                     self._write_chunk(chunk)
                 self._confirm()
                 position = max((c.last for c in chunks), default=-1)
-                values = {"position": max(position, self.position), "written": self._written}
+                values = {"position": max(position, self.position), "written": self._written, "covered": durable_to}
                 if chunks:
-                    values |= {"now": self._now, "begun": self._begun, "closed": self._closed}  # type: ignore[dict-item]
+                    values |= {"now": self._now, "begun": self._begun, "closed": self._closed}
                 self._db.executemany(
                     "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(k, v) for k, v in values.items() if v is not None]
                 )
@@ -432,6 +441,7 @@ class Account:
         self._newly_known.clear()
         self._summed_at = summed_at
         self.position = max(position, self.position)
+        self.covered = max(self.covered, self.position + 1, -1 if durable_to is None else durable_to)
 
     def _write_names(self) -> None:
         if self._new_names:
@@ -557,12 +567,16 @@ class Account:
                 "FROM device JOIN name ON device.device = id WHERE told = 0 AND hour < ? ORDER BY hour LIMIT ?",
                 (self._closed, limit),
             ).fetchall()
+            if not rows:
+                return []
             with self._transaction():
+                self._db.execute("INSERT INTO meta VALUES ('telling', 1) ON CONFLICT DO UPDATE SET value = value + 1")
+                n: int = self._db.execute("SELECT value FROM meta WHERE key = 'telling'").fetchone()[0]
                 self._db.executemany(
                     "UPDATE device SET told = 2 WHERE span = 1 AND hour = ? AND device = ?",
                     [(r[2], r[3]) for r in rows],
                 )
-            return [Untold(r[0], r[2] * NS_PER_HOUR, r[4] or 0.0, r[5], r[6], r[10] or 0, r[7], r[8]) for r in rows]
+            return [Untold(r[0], r[2] * NS_PER_HOUR, r[4] or 0.0, r[5], r[6], r[10] or 0, r[7], r[8], n) for r in rows]
 
     def told(self) -> None:
         """The store has what ``untold`` gave."""
@@ -575,6 +589,7 @@ class Account:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('from_beginning', 0)")
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('position', ?)", (position,))
             self.position = self._seen = position
+            self.covered = position + 1
             self._begun = self._closed = None
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -18,23 +19,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus, StoreStatus
+from dashboards.operator.health import BrokerStatus, HealthStatus, StoreStatus
 from dashboards.operator.live import LiveCity
 from devices.errors import DevicesError
 from devices.fleet import Fleet
 from devices.registry import Registry
+from ingest.account import NAME as ACCOUNT_NAME
+from ingest.account import Account
 from ingest.connection import BrokerStatus as Broker
-from ingest.dead_letters import DeadLetters
 from ingest.errors import DeadLettersFullError, JournalFullError
 from ingest.journal import Journal
 from ingest.receiver import Batch, Receiver
 from ingest.settings import ClockSource
-from ingest.steps import STEP, decode_step, encode_step
+from ingest.steps import STEP, UNTIMED, decode_step, encode_step
+from pantau.account_keeping import AccountTeller, device_account, refused_of
 from pantau.history import alarm_history, chart
 from pantau.logins import issuer_of, prepare
 from pantau.pages import pages
+from pantau.retaking import Retaking, open_letters
 from pantau.settings import ConfigurationError, PageAccess, Settings
 from pantau.snapshot import Snapshot
 from pantau.startup import StartupError
@@ -44,7 +47,7 @@ from storage.embedded import EmbeddedStore
 from storage.errors import SpoolFull
 from storage.influx import InfluxStore
 from storage.settings import StoreKind
-from storage.store import PipelineStatus, Store, StoredBatch
+from storage.store import AccountHour, PipelineStatus, Store, StoredBatch
 from storage.writer import StoreWriter
 from telemetry.alarms import Acknowledge
 from telemetry.brokers import UNKNOWN_BROKER
@@ -114,32 +117,13 @@ class Counts:
     duplicates: int = 0
     late: int = 0
     refused: dict[str, int] = field(default_factory=dict)
-    received_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """(devices,)"""
-    duplicates_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    late_by: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def grow(self, devices: int) -> None:
-        """Make room for new devices."""
-        for name in ("received_by", "duplicates_by", "late_by"):
-            have = getattr(self, name)
-            setattr(self, name, np.concatenate([have, np.zeros(devices - have.size, dtype=np.int64)]))
-
-    def take(self, batch: Batch, results: Results, directory: Directory) -> None:
+    def take(self, batch: Batch, results: Results) -> None:
         """Add one step."""
         self.refuse(batch)
         self.readings += len(batch.observations)
         self.duplicates += results.duplicates.size
         self.late += results.late.size
-        n = self.received_by.size
-        came = batch.observations
-        for count, device in (
-            (self.received_by, directory.installed.device_at(came.datastream, came.observed_at)),
-            (self.duplicates_by, results.duplicate_devices),
-            (self.late_by, results.late_devices),
-        ):
-            if device.size:
-                count += np.bincount(device[device >= 0], minlength=n)
 
     def refuse(self, batch: Batch) -> None:
         """Add the messages of a batch, and what of them was refused."""
@@ -170,6 +154,7 @@ class Pipeline:
         self._last_snapshot_at = time.monotonic()
         self._waiting_snapshot: tuple[Snapshot, int] | None = None
         self._last_put = -1
+        self._account_trouble = ""
         self._registry_trouble = ""
         self._stopping = threading.Event()
         self._complete = True
@@ -201,8 +186,9 @@ class Pipeline:
         self._closers.append(self.registry.close)
         if self.registry.city() is None:
             self.registry.put_city(self.settings.city.name, self.settings.city.utc_offset_h, by="setup")
-        self.dead_letters = DeadLetters(self._folder / "dead_letters.sqlite")
+        self.dead_letters = open_letters(self._folder, self.settings.limits)
         self._closers.append(self.dead_letters.close)
+        self.retaking = Retaking(self.dead_letters)
         self.store = open_store(self.settings)
         self._closers.append(self.store.close)
         self.watch = FleetWatch(
@@ -218,7 +204,7 @@ class Pipeline:
         self.live.restore(self.state.latest(), self.state.open_alarms(self.directory))
         self.live.set_series_source(lambda *span: chart(self.store, self.directory, *span))
         self.live.set_alarm_history_source(lambda *span: alarm_history(self.store, self.directory, *span))
-        self.live.set_account_source(self.account)
+        self.live.set_account_source(lambda device: device_account(self.account.path, self.directory, device))
         self.live.set_acknowledge(self._take_acknowledgement)
         page = self.settings.page
         self.watch.observe(self.state.latest())
@@ -259,7 +245,16 @@ class Pipeline:
         snapshot = Snapshot.read(self._folder / "snapshot.bin")
         saved = 0 if snapshot is None else snapshot.position
         # A new journal must not give positions again that rows of the store came from.
-        used = max(self.store.last_position(), saved - 1)
+        account = self._folder / ACCOUNT_NAME
+        fresh = snapshot is None and not any((self._folder / "journal").glob("*.journal"))
+        self.account = Account(
+            account,
+            kept_days=self.settings.data.account_days,
+            utc_offset_h=self.settings.city.utc_offset_h,
+            from_beginning=fresh and self.store.last_position() < 0,
+        )
+        self._closers.append(self.account.close)
+        used = max(self.store.last_position(), saved - 1, self.account.position)
         first = (used // POSITIONS_APART + 1) * POSITIONS_APART
         self.journal = Journal(self._folder / "journal", first_position=first)
         self._closers.append(self.journal.close)
@@ -277,14 +272,22 @@ class Pipeline:
             self._now = snapshot.now
             if position > saved:
                 self._say("the journal since the saved state is gone: what only it held is not taken again")
+        if not fresh and self.account.covered < (saved if self.journal.end == self.journal.start else position):
+            self._say(f"the loss account {ACCOUNT_NAME} begins anew: what came before is not all in it")
+            self.account.begin_again(position - 1)
+        self.account.use(self.directory)
         # Only what the journal can give again is forgotten.
         self.store.forget_after(position - 1)
         self.writer = StoreWriter(self.store, self._folder / "spool", self.settings.writer, position=position - 1)
         self._closers.append(self.writer.close)
+        self.teller = AccountTeller(self.account, self.writer, self._put_account)
         replayed = 0
         for at, kind, payload in self.journal.read(position):
             if kind == DIRECTORY:
-                self._turn_to(Directory.from_bytes(payload))
+                self._turn_to(Directory.from_bytes(payload), at)
+            elif kind == UNTIMED:
+                record = decode_step(payload)
+                self.account.take_untimed(at, record.now_ns, record.messages, record.refused)
             elif kind == STEP:
                 record = decode_step(payload)
                 self._now = record.now_ns
@@ -296,16 +299,21 @@ class Pipeline:
                     brokers=record.brokers,
                     listening_since=record.listening_since_ns,
                     actions=record.actions,
+                    presence=record.presence,
                 )
+                self.account.take(at, record.now_ns, record.observations, results, record.messages, record.refused)
+                self.dead_letters.settle(record.letters)
                 self._hand_to_store(at, results)
                 replayed += len(record.observations)
+        self.dead_letters.forget_proposals()
         if replayed:
             self._say(f"resumed: {replayed} readings of the journal taken again")
 
-    def _turn_to(self, directory: Directory) -> None:
-        """Go on with this directory; brokers may have other numbers in it."""
+    def _turn_to(self, directory: Directory, position: int) -> None:
+        """Go on with this directory, which the journal has at ``position``; brokers may have other numbers in it."""
         self.state = self.state.rewired(self.directory.brokers, directory.brokers)
         self.directory = directory
+        self.account.use(directory, position)
 
     def _use(self, directory: Directory) -> None:
         """Go on with another version of the directory, if it is another one.
@@ -332,13 +340,13 @@ class Pipeline:
                     "others. Put the right one back, or move journal and snapshot.bin away to begin with an empty core"
                 )
         if directory.to_bytes() != self.directory.to_bytes():
-            self.journal.append(DIRECTORY, directory.to_bytes())
+            position = self.journal.append(DIRECTORY, directory.to_bytes())
             self.journal.commit()
-            self._turn_to(directory)
+            self._turn_to(directory, position)
             self.state = self.state.grown_to(directory)
-        self.counts.grow(len(self.directory.devices))
         self.live.set_directory(self.directory, self._basemap)
         self.watch.use(self.directory)
+        self.retaking.follow(self.directory)
 
     def _check_ahead(self) -> None:
         """Refuse to run by the computer's clock where readings are from its future: newer ones would look old."""
@@ -367,9 +375,13 @@ class Pipeline:
         batch = self.receiver.poll(self.directory, self._present(), POLL_S)
         if batch is not None or self._actions or monotonic - self._last_step_at >= TICK_S:
             self._process(batch)
+        letters = self.retaking.next(self.receiver, self.directory, self._now, monotonic)
+        if letters is not None:
+            self._process(letters)
         if monotonic - self._last_health_at >= HEALTH_S:
             self._last_health_at = monotonic
             self._tell_health(monotonic)
+            self._keep_account()
         if monotonic - self._last_version_at >= TICK_S:
             self._last_version_at = monotonic
             self._follow_registry()
@@ -413,10 +425,14 @@ class Pipeline:
             observations, brokers = batch.observations, batch.brokers
             if batch.clock is not None:
                 self._now = max(batch.clock, self._now or 0)
-            self._with_room(lambda: self.dead_letters.keep(batch.dead_letters))
+            self._with_room(lambda: self.retaking.keep(batch))
         now = self._present()
         if now is None:  # the broker's clock has not spoken yet; until it does, the receiver takes no reading
             if batch is not None:
+                messages, refused = batch.messages_by_broker, refused_of(batch)
+                at = time.time_ns()
+                record = encode_step(Observations.empty(), at, messages=messages, refused=refused)
+                self.account.take_untimed(self._journal(record, UNTIMED), at, messages, refused)
                 self.receiver.acknowledge(batch)
                 self.counts.refuse(batch)
             return
@@ -424,26 +440,44 @@ class Pipeline:
             actions = list(self._actions)
             self._actions.clear()
         self._complete = False
-        position = self._journal(encode_step(observations, now, actions=actions, brokers=brokers))
+        presence = () if batch is None else batch.presences
+        messages, refused = ((), []) if batch is None else (batch.messages_by_broker, refused_of(batch))
+        position = self._journal(
+            encode_step(
+                observations,
+                now,
+                actions=actions,
+                brokers=brokers,
+                presence=presence,
+                messages=messages,
+                refused=refused,
+                letters=() if batch is None or batch.retaken is None else batch.retaken.ids,
+            )
+        )
         if batch is not None:
             self.receiver.acknowledge(batch)
-        self.state, results = step(self.state, self.directory, observations, now, brokers=brokers, actions=actions)
+        self.state, results = step(
+            self.state, self.directory, observations, now, brokers=brokers, actions=actions, presence=presence
+        )
+        self.account.take(position, now, observations, results, messages, refused)
         if batch is not None:
-            self.counts.take(batch, results, self.directory)
+            self.counts.take(batch, results)
+            self._with_room(lambda: self.retaking.settle(batch))
         self._hand_to_store(position, results)
         self._complete = True
         self.live.set_clock(str(self.settings.clock.source), now, self.receiver.clock_speed)
         self.live.observe(results.readings)
         self.watch.observe(results.readings)
         self.live.transition(results.transitions)
-        if len(observations) and self.settings.clock.source == ClockSource.SYSTEM:
+        fresh = batch is not None and batch.retaken is None and len(observations)
+        if fresh and self.settings.clock.source == ClockSource.SYSTEM:
             self._latency_s.append((time.time_ns() - int(observations.received_at[0])) / NS_PER_S)
 
-    def _journal(self, record: bytes) -> int:
+    def _journal(self, record: bytes, kind: int = STEP) -> int:
         """Write a record durably; returns its position."""
 
         def write() -> int:
-            position = self.journal.append(STEP, record)
+            position = self.journal.append(kind, record)
             self.journal.commit()
             return position
 
@@ -472,8 +506,9 @@ class Pipeline:
         windows: Windows,
         transitions: Transitions,
         status: tuple[PipelineStatus, ...] = (),
+        account: tuple[AccountHour, ...] = (),
     ) -> None:
-        batch = StoredBatch(position, position, self.directory, readings, windows, transitions, status)
+        batch = StoredBatch(position, position, self.directory, readings, windows, transitions, status, account)
         if not batch.rows:
             return
         self._with_room(lambda: self.writer.put(batch))
@@ -491,13 +526,39 @@ class Pipeline:
         """Save the state now and then; a snapshot counts only once the store has all that came before it."""
         if self._waiting_snapshot is not None:
             snapshot, needed = self._waiting_snapshot
-            if self.writer.stored_position() >= needed:
+            if self.writer.stored_position() >= needed and self._save_account():
                 snapshot.write(self._folder / "snapshot.bin")
                 self._waiting_snapshot = None
                 self._drop_journal(snapshot.position)
         elif monotonic - self._last_snapshot_at >= self.settings.data.snapshot_interval_s:
             self._last_snapshot_at = monotonic
             self._waiting_snapshot = (self._snapshot(), self._last_put)
+
+    def _keep_account(self) -> None:
+        """Write the loss account now and then; without room it stays in memory, and the journal has it."""
+        try:
+            self.account.note_brokers(self.receiver.status())
+            self.account.keep(self.writer.written_position())
+            self.teller.tell()
+            self._account_trouble = ""
+        except sqlite3.Error as error:
+            if str(error) != self._account_trouble:
+                log.error("the loss account can't be written: %s", error)
+            self._account_trouble = str(error)
+
+    def _save_account(self) -> bool:
+        """Have the loss account on the disk as far as the journal goes: a snapshot lets it not be read again."""
+        try:
+            self.account.flush(self.writer.written_position(), durable_to=self.journal.end)
+        except sqlite3.Error as error:
+            log.error("the loss account can't be written: %s", error)
+            return False
+        return True
+
+    def _put_account(self, hours: tuple[AccountHour, ...]) -> int:
+        position = max(self._last_put, 0)
+        self._put(position, Observations.empty(), Windows.empty(), Transitions.empty(), (), hours)
+        return position
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self.journal.end, self._now or 0, self.directory.to_bytes(), self.state.to_bytes())
@@ -560,30 +621,6 @@ class Pipeline:
             return wall_ns or 0
         return max((self._now or 0) - round((time.time_ns() - wall_ns) * self.receiver.clock_speed), 1)
 
-    def account(self, device: str) -> DeviceAccount:
-        """The loss account of one device: since the start of this process, but for what is stored: that is counted."""
-        directory, installed = self.directory, self.directory.installed
-        index = next(i for i, d in enumerate(directory.devices) if d.id == device)
-        stored = 0
-        for row in np.flatnonzero(installed.device == index).tolist():
-            start, end = (
-                max(EVERYTHING_NS[0], int(installed.start[row])),
-                min(EVERYTHING_NS[1], int(installed.end[row])),
-            )
-            if start < end:
-                stored += self.store.count_readings(
-                    start, end, directory.datastreams[int(installed.datastream[row])].id
-                )
-        refused = {str(reason): n for reason, n in self.dead_letters.count_for_device(device).items()}
-        return DeviceAccount(
-            device,
-            received=int(self.counts.received_by[index]),
-            duplicate=int(self.counts.duplicates_by[index]),
-            late=int(self.counts.late_by[index]),
-            refused=refused,
-            stored=stored,
-        )
-
     # ----------------------------------------------------------------------------------------------------- stopping
 
     def close(self) -> None:
@@ -591,7 +628,7 @@ class Pipeline:
         if hasattr(self, "receiver"):
             self.receiver.close()
             self.writer.close()
-            if self._complete and self.writer.stored_position() >= self._last_put:
+            if self._complete and self.writer.stored_position() >= self._last_put and self._save_account():
                 self._snapshot().write(self._folder / "snapshot.bin")
         while self._closers:
             self._closers.pop()()

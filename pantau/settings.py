@@ -69,9 +69,11 @@ class DataSettings:
     """How often the core's state is saved, to bound how much of the journal is replayed after a crash."""
     journal_days: float = 30.0
     """How long journaled readings are kept. What a snapshot still needs is always kept."""
+    account_days: float = 90.0
+    """How long the loss account is kept by the hour; older hours are summed into days."""
 
     def __post_init__(self) -> None:
-        for name in ("snapshot_interval_s", "journal_days"):
+        for name in ("snapshot_interval_s", "journal_days", "account_days"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.database and not self.database.reveal().startswith(("postgresql://", "postgresql+psycopg://")):

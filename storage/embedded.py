@@ -5,12 +5,13 @@ Layout, below the folder::
     catalog.sqlite                        which files count (``storage.catalog``)
     readings/fresh/<position>-<id>.parquet        one write each
     readings/date=2026-11-24/<level>-<id>.parquet     merged, one UTC day each
-    windows/ alarms/ pipeline/                        likewise
+    windows/ alarms/ pipeline/ account/               likewise
 
 A write is durable when its files and then the catalog are fsynced; kill -9 before that leaves files that do not
 count and are deleted at the next start. A merge replaces several small files by a larger one, sorted so that a read
 touches little; it runs in a thread of its own. Replaced files stay for a while, for readers that have just listed
 them. Every row carries the journal position of its batch: of rows with one identity the highest position counts.
+(Rows of the loss account do not come from one place of the journal: theirs is the number of the telling.)
 Times are int64 columns named ``..._ns``, nanoseconds since 1970 UTC.
 """
 
@@ -40,7 +41,9 @@ from storage.catalog import NAME as CATALOG_NAME
 from storage.catalog import Catalog, DataFile
 from storage.errors import StoreUnavailable
 from storage.store import (
+    AccountHour,
     AlarmRecord,
+    HourCounts,
     PipelineStatus,
     ReadingColumns,
     Series,
@@ -72,12 +75,19 @@ LOW_DISK_BYTES = 2**30
 _log = logging.getLogger(__name__)
 
 # Per kind of file: its time column, and the identity of a row in the order by which a merged file is sorted.
-_TIME = {"readings": "observed_at_ns", "windows": "start_ns", "alarms": "at_ns", "pipeline": "at_ns"}
+_TIME = {
+    "readings": "observed_at_ns",
+    "windows": "start_ns",
+    "alarms": "at_ns",
+    "pipeline": "at_ns",
+    "account": "at_ns",
+}
 _IDENTITY = {
     "readings": ("datastream", "observed_at_ns"),
     "windows": ("width_s", "datastream", "start_ns"),
     "alarms": ("at_ns", "kind", "subject", "raised_at_ns", "state", "severity"),
     "pipeline": ("at_ns",),
+    "account": ("at_ns", "device"),
 }
 _ALARM_TIMES = {"raised_at": "raised_at_ns", "at": "at_ns", "peak_at": "peak_at_ns"}
 _STATUS_FIELDS = (
@@ -162,6 +172,7 @@ class EmbeddedStore:
             "windows": self._windows_frame(batches),
             "alarms": _alarms_frame(batches),
             "pipeline": _pipeline_frame(batches),
+            "account": _account_frame(batches),
         }
         try:
             self._commit([(kind, 0, -1, frame) for kind, frame in frames.items() if frame is not None])
@@ -174,7 +185,7 @@ class EmbeddedStore:
         self._writable()
         try:
             with self._merging:
-                stale = self._catalog.after(position)
+                stale = [f for f in self._catalog.after(position) if f.kind != "account"]
                 kept = []
                 for file in stale:
                     if file.first_position <= position:
@@ -187,7 +198,7 @@ class EmbeddedStore:
 
     def last_position(self) -> int:
         """See ``Store.last_position``."""
-        return max((file.last_position for file in self._catalog.after(-1)), default=-1)
+        return max((f.last_position for f in self._catalog.after(-1) if f.kind != "account"), default=-1)
 
     # Reading
 
@@ -248,6 +259,30 @@ class EmbeddedStore:
         )
         found = self._query("readings", sql, start_ns, end_ns, *values)
         return 0 if found is None else int(found["n"][0])
+
+    def count_by_hour(self, start_ns: int, end_ns: int) -> HourCounts:
+        """See ``Store.count_by_hour``."""
+        hour = "observed_at_ns // 3600000000000 - CASE WHEN observed_at_ns % 3600000000000 < 0 THEN 1 ELSE 0 END"
+        sql = (
+            f"SELECT datastream, {hour} AS hour, count(DISTINCT observed_at_ns) AS n "
+            "FROM read_parquet(?, hive_partitioning = false) "
+            "WHERE observed_at_ns >= ? AND observed_at_ns < ? GROUP BY ALL"
+        )
+        found = self._query("readings", sql, start_ns, end_ns)
+        if found is None:
+            return HourCounts([], np.empty(0, np.int64), np.empty(0, np.int64))
+        hours, n = found["hour"].astype(np.int64), found["n"].astype(np.int64)
+        return HourCounts(found["datastream"].tolist(), hours * 3_600_000_000_000, n)
+
+    def account(self, start_ns: int, end_ns: int) -> list[AccountHour]:
+        """See ``Store.account``."""
+        found = self._select("account", "*", start_ns, end_ns)
+        if found is None:
+            return []
+        keep = last_of_each(found["position"], found["at_ns"], found["device"])
+        columns = {("at" if n == "at_ns" else n): c[keep].tolist() for n, c in found.items()}
+        columns["telling"] = columns.pop("position")
+        return [AccountHour(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
     # Looking after itself
 
@@ -487,6 +522,25 @@ def _pipeline_frame(batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
         | {"latency_s": float(s.latency_s), "position": b.last_position}
         for b in batches
         for s in b.pipeline
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None) if rows else None
+
+
+def _account_frame(batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
+    rows = [
+        {
+            "at_ns": a.at,
+            "device": a.device,
+            "expected": float(a.expected),
+            "received": a.received,
+            "duplicate": a.duplicate,
+            "refused": a.refused,
+            "late": a.late,
+            "stored": a.stored,
+            "position": a.telling,
+        }
+        for b in batches
+        for a in b.account
     ]
     return pl.DataFrame(rows, infer_schema_length=None) if rows else None
 

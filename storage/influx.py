@@ -28,7 +28,9 @@ from storage.errors import StoreRefused, StoreUnavailable
 from storage.line_protocol import LineEncoder, clean_tag, joined
 from storage.settings import StoreSettings
 from storage.store import (
+    AccountHour,
     AlarmRecord,
+    HourCounts,
     PipelineStatus,
     ReadingColumns,
     Series,
@@ -198,6 +200,36 @@ class InfluxStore:
         where = _where(start_ns, end_ns, tags)
         series = self._query(f'SELECT count("flag") FROM {_identifier(schema.READING.name)} WHERE {where}')
         return int(series[0]["values"][0][1]) if series else 0
+
+    def count_by_hour(self, start_ns: int, end_ns: int) -> HourCounts:
+        """See ``Store.count_by_hour``."""
+        name, tag = _identifier(schema.READING.name), _identifier(schema.DATASTREAM)
+        streams: list[str] = []
+        hours: list[int] = []
+        counts: list[int] = []
+        step = 30 * 24 * 3_600_000_000_000  # more buckets than a server gives at once are several queries
+        first = self._query(f'SELECT first("flag") FROM {name} WHERE {_where(start_ns, end_ns, {})}')
+        last = self._query(f'SELECT last("flag") FROM {name} WHERE {_where(start_ns, end_ns, {})}')
+        if first and last:
+            start_ns, end_ns = first[0]["values"][0][0], last[0]["values"][0][0] + 1
+            for start in range(start_ns // step * step, end_ns, step):
+                where = _where(max(start, start_ns), min(start + step, end_ns), {})
+                query = f'SELECT count("flag") FROM {name} WHERE {where} GROUP BY time(1h), {tag} fill(none)'
+                for series in self._query(query):
+                    streams += [series["tags"][schema.DATASTREAM]] * len(series["values"])
+                    hours += [row[0] for row in series["values"]]
+                    counts += [row[1] for row in series["values"]]
+        return HourCounts(streams, np.array(hours, np.int64), np.array(counts, np.int64))
+
+    def account(self, start_ns: int, end_ns: int) -> list[AccountHour]:
+        """See ``Store.account``."""
+        fields = [f.name for f in schema.ACCOUNT.fields]
+        columns, values = self._rows(schema.ACCOUNT, (*fields, schema.DEVICE), start_ns, end_ns, {})
+        found = []
+        for row in values:
+            of = dict(zip(columns, row, strict=True))
+            found.append(AccountHour(of[schema.DEVICE] or "", of["time"], **{f: of[f] for f in fields}))
+        return sorted(found, key=lambda a: (a.at, a.device))
 
     # Looking after itself
 

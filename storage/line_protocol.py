@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from storage import schema
-from storage.store import AlarmRecord, PipelineStatus, StoredBatch, alarm_records, last_of_each
+from storage.store import AccountHour, AlarmRecord, PipelineStatus, StoredBatch, alarm_records, last_of_each
 from telemetry.directory import Directory
 from telemetry.observations import Observations
 from telemetry.results import Transitions, Windows
@@ -86,6 +86,8 @@ class LineEncoder:
             parts.append(pl.Series([alarm_line(a) for a in alarms], dtype=pl.String))
             statuses = [s for b in same for s in b.pipeline]
             parts.append(pl.Series([pipeline_line(directory, s) for s in statuses], dtype=pl.String))
+            hours = {(a.device, a.at): a for b in same for a in b.account}
+            parts.append(pl.Series([account_line(directory, a) for a in hours.values()], dtype=pl.String))
         return pl.concat(parts)
 
     def readings(self, directory: Directory, rows: Observations) -> pl.Series:
@@ -212,6 +214,17 @@ def pipeline_line(directory: Directory, status: PipelineStatus) -> str:
         elif math.isfinite(value):
             fields.append(f"{field.name}={float(value)!r}")
     return f"{schema.PIPELINE.name}{tag_text({schema.CITY: directory.city})} {','.join(fields)} {status.at}"
+
+
+def account_line(directory: Directory, hour: AccountHour) -> str:
+    """A line of the measurement ``account``."""
+    fields = []
+    for field in schema.ACCOUNT.fields:
+        value = getattr(hour, field.name)
+        integer = field.type is schema.FieldType.INTEGER
+        fields.append(f"{field.name}={int(value)}i" if integer else f"{field.name}={float(value)!r}")
+    tags = tag_text({schema.CITY: directory.city, schema.DEVICE: hour.device})
+    return f"{schema.ACCOUNT.name}{tags} {','.join(fields)} {hour.at}"
 
 
 def joined(lines: pl.Series) -> bytes:

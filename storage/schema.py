@@ -2,7 +2,7 @@
 
 Every tag has as many values as there are sites, devices, datastreams or alarms, never more with time: no message
 number, time or free text is a tag. So the number of series is bounded by the directory:
-datastreams x (1 + number of window widths) x devices that fed them + datastreams + devices + brokers + 1.
+datastreams x (1 + number of window widths) x devices that fed them + datastreams + 2 x devices + brokers + 2.
 
 This module holds names only; encoding is in ``line_protocol``, files in ``embedded``.
 """
@@ -168,7 +168,21 @@ PIPELINE = Measurement(
     "When the status was taken, in the pipeline's clock.",
 )
 
-MEASUREMENTS: dict[str, Measurement] = {m.name: m for m in (READING, WINDOW, ALARM, PIPELINE)}
+ACCOUNT = Measurement(
+    "account",
+    (CITY, DEVICE),
+    (
+        Field("expected", _F, "", "Readings expected in the hour; 0 where nothing says how many."),
+        Field("received", _I, "", "Readings observed in the hour that came, by now."),
+        Field("duplicate", _I, "", "Of received: had come before."),
+        Field("refused", _I, "", "Messages or readings refused in the hour, by time of reception."),
+        Field("late", _I, "", "Of stored: too old to be aggregated."),
+        Field("stored", _I, "", "Of received: in the store by now."),
+    ),
+    "Start of the hour. Written when it is over, and again when it changes. Without a device: of no registered one.",
+)
+
+MEASUREMENTS: dict[str, Measurement] = {m.name: m for m in (READING, WINDOW, ALARM, PIPELINE, ACCOUNT)}
 
 
 def datastream_tags(directory: Directory, datastream: int, device: int | None = None) -> dict[str, str]:

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from storage.errors import SpoolFull
-from storage.store import PipelineStatus, StoredBatch
+from storage.store import AccountHour, PipelineStatus, StoredBatch
 from telemetry.directory import Directory
 from telemetry.observations import Observations
 from telemetry.results import DTYPES, Transitions, Windows
@@ -164,6 +164,7 @@ def packed(batches: Sequence[StoredBatch], name_of: Any) -> bytes:
                 "last": b.last_position,
                 "directory": name_of(b.directory),
                 "pipeline": [asdict(s) for s in b.pipeline],
+                "account": [asdict(a) for a in b.account],
             }
             | {
                 kind: {f.name: getattr(getattr(b, kind), f.name).tobytes() for f in fields(of) if f.name in _TYPES}
@@ -187,7 +188,9 @@ def unpacked(data: bytes, directory_of: Any, where: str) -> list[StoredBatch]:
             for kind, of in _KINDS.items()
         }
         pipeline = tuple(PipelineStatus(**s) for s in b["pipeline"])
-        found.append(StoredBatch(b["first"], b["last"], directory_of(b["directory"]), **columns, pipeline=pipeline))
+        account = tuple(AccountHour(**a) for a in b.get("account", ()))
+        directory = directory_of(b["directory"])
+        found.append(StoredBatch(b["first"], b["last"], directory, **columns, pipeline=pipeline, account=account))
     return found
 
 

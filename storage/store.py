@@ -7,6 +7,7 @@ A row that comes again (same identity) replaces the earlier one:
 - window: (datastream, width, start)
 - transition of an alarm: (kind, subject, at), and in the embedded store also (raised_at, state, severity)
 - pipeline status: at
+- account: (device, at)
 """
 
 from __future__ import annotations
@@ -46,6 +47,33 @@ class PipelineStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountHour:
+    """The loss account of one device and hour; ``ingest.account`` says what the numbers mean."""
+
+    device: str
+    """"": of no registered device."""
+    at: int
+    """Start of the hour. [ns since 1970 UTC]"""
+    expected: float
+    received: int
+    duplicate: int
+    refused: int
+    late: int
+    stored: int
+    telling: int = 0
+    """Grows with every telling: of two rows for one device and hour the one with the higher number counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class HourCounts:
+    """How many different readings the store has of each datastream and hour."""
+
+    datastream: list[str]
+    hour_ns: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredBatch:
     """What one step of the core gives to the store, with the journal positions it came from (both inclusive)."""
 
@@ -56,6 +84,7 @@ class StoredBatch:
     windows: Windows
     transitions: Transitions
     pipeline: tuple[PipelineStatus, ...] = ()
+    account: tuple[AccountHour, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.first_position <= self.last_position:
@@ -67,7 +96,8 @@ class StoredBatch:
     @property
     def rows(self) -> int:
         """Number of rows of all kinds."""
-        return len(self.readings) + len(self.windows) + len(self.transitions) + len(self.pipeline)
+        few = len(self.transitions) + len(self.pipeline) + len(self.account)
+        return len(self.readings) + len(self.windows) + few
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +259,14 @@ class Store(Protocol):
 
     def count_readings(self, start_ns: int, end_ns: int, datastream: str | None = None) -> int:
         """Number of different readings, of one datastream or of all."""
+        ...
+
+    def count_by_hour(self, start_ns: int, end_ns: int) -> HourCounts:
+        """Number of different readings of each datastream and whole hour of the span that has any."""
+        ...
+
+    def account(self, start_ns: int, end_ns: int) -> list[AccountHour]:
+        """The loss account of hours that begin in the span, by time and device."""
         ...
 
     def forget_after(self, position: int) -> None:

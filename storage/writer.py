@@ -83,6 +83,7 @@ class StoreWriter:
         self._queue_rows = 0
         self._held: list[StoredBatch] = []
         self._position = position
+        self._written = -1 if len(self._spool) else position
         self._closing: str | None = None
         self._close_before = 0.0
         self._failures = 0
@@ -124,6 +125,11 @@ class StoreWriter:
         """Journal position up to which all rows are durable, in the store or in the spool."""
         with self._changed:
             return self._position
+
+    def written_position(self) -> int:
+        """Journal position up to which the store itself has all rows; -1 where that is not known yet."""
+        with self._changed:
+            return self._written
 
     def status(self) -> WriterStatus:
         """How storing is going."""
@@ -244,6 +250,8 @@ class StoreWriter:
             self._held = []
             self._hold_reason = ""
             self._position = max(self._position, batches[-1].last_position)
+            if stored:
+                self._written = max(self._written, batches[-1].last_position)
             self._changed.notify_all()
 
     def _hold(self, error: Exception) -> None:
@@ -268,6 +276,8 @@ class StoreWriter:
                 return
             with self._changed:
                 self._spool.drop(files)
+                if batches:
+                    self._written = max(self._written, batches[-1].last_position)
         except OSError as error:
             self._failed(error)
 

@@ -54,8 +54,27 @@ class HealthStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountHour:
+    """The loss account of one device and hour."""
+
+    start_ns: int
+    """[ns since 1970 UTC]"""
+    hours: int = 1
+    """24 where the hours of a day are kept as one."""
+    expected: float | None = None
+    """None: nothing says how many readings should come."""
+    received: int = 0
+    duplicate: int = 0
+    late: int = 0
+    refused: int = 0
+    stored: int = 0
+    waiting: int = 0
+    missing: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceAccount:
-    """The loss account of one device."""
+    """The loss account of one device: since ever, and by hours."""
 
     device: str
     received: int = 0
@@ -64,3 +83,11 @@ class DeviceAccount:
     refused: dict[str, int] = field(default_factory=dict)
     """Reason → count."""
     stored: int = 0
+    waiting: int = 0
+    """In the journal, but not in the store yet."""
+    expected: float | None = None
+    missing: int | None = None
+    unaccounted: int = 0
+    """Received, but neither duplicate nor stored nor waiting: 0, or there is a fault."""
+    hours: tuple[AccountHour, ...] = ()
+    """The newest ones, newest first."""
