@@ -28,6 +28,7 @@ from rich.table import Table
 
 from pantau import __version__
 from pantau.accounts_command import add_accounts_command
+from pantau.chaos_command import add_chaos_command
 from pantau.devices_command import add_devices_command
 from pantau.startup import EXPECTED, sentence
 
@@ -175,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--short", action="store_true", help="a quick, rough run")
     as_json(sub)
+    add_chaos_command(add, as_json)
     return parser
 
 
