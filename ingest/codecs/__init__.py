@@ -15,6 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ingest.codecs import cayenne_lpp, decentlab, dragino, milesight, nwave
+from ingest.codecs.errors import CodecError
+
+__all__ = ["ALSO_NAMED", "CODECS", "CodecError", "Decode"]
 
 Decode = Callable[[int, bytes], dict[str, Any]]
 """(f_port, payload) → fields. Raises ``CodecError``, and nothing else, if the bytes can't be read."""
@@ -27,3 +30,6 @@ CODECS: dict[str, Decode] = {
     "dragino_ldds75": dragino.decode_ldds75,
 }
 """Name in the catalogue of models → codec."""
+
+ALSO_NAMED: dict[str, dict[str, str]] = {"milesight_em500_swl": {"depth": "water_level"}}
+"""Codec → what the vendor's newer decoders, at network servers, call a field → its name here."""
