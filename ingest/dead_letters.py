@@ -225,10 +225,10 @@ class DeadLetters:
         """
         if not letters:
             return
-        rows = [_row(letter) for letter in letters]
+        rows = [_row(letter) for letter in letters if letter.kept]
         with self._mutex, self._transaction():
             self._insert(rows)
-            self._count("count", [(row[3], row[4]) for row in rows])
+            self._count("count", [(x.device, x.reason.value) for x in letters], [x.times for x in letters])
             self._make_room()
         self._warn()
 
@@ -363,6 +363,8 @@ class DeadLetters:
         To be called once the journal has what they gave, and again with the same ids by whoever replays it: what is
         settled stays so.
         """
+        if not letters:
+            return
         with self._mutex, self._transaction():
             for letter in letters:
                 found = self._db.execute(f"SELECT {_COLUMNS} FROM letter WHERE id = ?", (letter,)).fetchone()
@@ -378,7 +380,7 @@ class DeadLetters:
                 else:
                     self._count("retaken", [before])
                 self._count("count", after)
-            self._db.execute("DELETE FROM proposal")
+                self._db.execute("DELETE FROM proposal WHERE parent = ?", (letter,))
 
     def forget_proposals(self) -> None:
         """After a replay of the journal: what was proposed and not settled is of letters that were not taken."""
@@ -450,8 +452,10 @@ class DeadLetters:
             (len(rows), sum(_size(row) for row in rows), len(rows)),
         )
 
-    def _count(self, table: str, of: Sequence[tuple[str | None, str]]) -> None:
-        counts = Counter((self._counted_as(device), reason) for device, reason in of)
+    def _count(self, table: str, of: Sequence[tuple[str | None, str]], times: Sequence[int] | None = None) -> None:
+        counts = Counter[tuple[str, str]]()
+        for (device, reason), n in zip(of, times or [1] * len(of), strict=True):
+            counts[self._counted_as(None if device is None else _text(device)), reason] += n
         self._db.executemany(
             f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
             [(device, reason, n) for (device, reason), n in counts.items()],

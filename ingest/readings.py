@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ingest.clocks import cause, corrected
 from ingest.dead_letters import KEPT_PAYLOAD_BYTES, DeadLetter, Reason
 from ingest.settings import Limits
 from telemetry.brokers import UNKNOWN_BROKER
 from telemetry.directory import Directory
 from telemetry.installations import BEGINNING_NS, OPEN_NS
-from telemetry.observations import NS_PER_S, Observations
+from telemetry.observations import NS_PER_S, TAKEN_AGAIN, TIME_OF_RECEPTION, Observations
+from telemetry.presence import Presence
 from telemetry.properties import PROPERTIES, conversion
 from telemetry.quality import UNKNOWN
 
@@ -55,7 +57,9 @@ class Readings:
     message; the formats append to the columns, or call ``add`` and ``refuse``.
     """
 
-    def __init__(self, directory: Directory, limits: Limits) -> None:
+    def __init__(self, directory: Directory, limits: Limits, *, again: bool = False) -> None:
+        self.again = again
+        """Whether these are dead letters that are taken again."""
         self.directory = directory
         self.feed_of: Mapping[str, Mapping[str, int]] = directory.feed_of
         self.feed: list[int] = []
@@ -70,23 +74,36 @@ class Readings:
         self.received_at: int | None = None
         """Of the message being decoded. [ns since 1970 UTC]; None before the broker's clock has spoken."""
         self.dead_letters: list[DeadLetter] = []
-        self.presences: list[tuple[int, bool, int]] = []
-        """(device index, whether it is there, since when [ns since 1970 UTC]), as devices or their gateways say."""
+        self.refused_of: list[int] = []
+        """Number of the message that each of ``dead_letters`` came in."""
+        self.presences: list[Presence] = []
+        """Births and deaths, as devices or their gateways tell them."""
         self.requests: list[tuple[int, str, bytes]] = []
         """(number of the message, topic, payload): to be published at the broker that the message came from."""
         self.without_readings = 0
         """Messages that rightly hold none."""
         self._formats: dict[int, str] = {}
         """By message, where it is not Pantau JSON on a topic of Pantau's."""
+        self._sought: dict[int, str] = {}
+        """By message, the name by which no device is registered."""
         self._limits = limits
+        self._rules = directory.clock_rule
         self._topics: list[bytes] = []
         self._payloads: list[bytes] = []
         self._brokers: list[str] = []
         self._broker = UNKNOWN_BROKER
         self._first_messages: list[int] = []
         self._runs: list[_Run] = []
+        self._timeless: list[int] = []
+        """Rows for which the time of reception stands in."""
+        self._network_timed: list[int] = []
+        """Rows whose time no clock of the device has told."""
         self._fragments: dict[int, Fragment] = {}
         """By row, for readings that came together with others in one message."""
+        self._several: list[tuple[int, int, Callable[[bytes], list[Fragment]]]] = []
+        """(first row, one past the last, how to find the fragments) of messages that were taken whole."""
+        self._opened: tuple[int, list[Fragment]] = (-1, [])
+        """First row and fragments of the latest of them that had to be opened again."""
 
     def __len__(self) -> int:
         return len(self.feed)
@@ -135,6 +152,7 @@ class Readings:
             return name, feeds
         device = self.directory.named.get(name.lower())
         if device is None:
+            self._sought[self.message] = name
             raise RefusedError(Reason.UNKNOWN_DEVICE, f"no device is registered by the name {short(name)}")
         return device, self.feed_of[device]
 
@@ -149,7 +167,7 @@ class Readings:
         """
         at = self.received_at if at_ns is None else at_ns
         if at is not None:
-            self.presences.append((self.directory.device_index[device], alive, at))
+            self.presences.append(Presence(self.directory.device_index[device], alive, at))
 
     def request(self, topic: str, payload: bytes) -> None:
         """Have this published, at QoS 0, at the broker that the message being decoded came from."""
@@ -163,8 +181,12 @@ class Readings:
         unit: str | None,
         observed_at: int | None,
         fragment: Fragment | None = None,
+        *,
+        own_clock: bool = True,
     ) -> None:
         """Take one reading of the feed ``index``; ``observed_at`` None means the time of reception.
+
+        ``own_clock`` False: the time is a network server's, so that the rule for the device's clock is not for it.
 
         Raises
         ------
@@ -179,12 +201,33 @@ class Readings:
                 raise RefusedError(
                     Reason.NO_TIME, "time is missing, and the broker's clock, which would stand in, has not spoken yet"
                 )
+            self._timeless.append(len(self.feed))
+        elif not own_clock and self._rules is not None:
+            self._network_timed.append(len(self.feed))
         if fragment is not None:
             self._fragments[len(self.feed)] = fragment
         self.feed.append(index)
         self.observed_at.append(observed_at)
         self.value.append(value)
         self.origin.append(self.message)
+
+    def add_several(
+        self,
+        feeds: list[int],
+        observed_at: list[int],
+        values: list[float],
+        fragments_of: Callable[[bytes], list[Fragment]],
+    ) -> None:
+        """Take all readings of the message being decoded, in the units of their properties.
+
+        ``fragments_of`` is asked with the payload where some of them turn out to be refused.
+        """
+        first = len(self.feed)
+        self._several.append((first, first + len(feeds), fragments_of))
+        self.feed += feeds
+        self.observed_at += observed_at
+        self.value += values
+        self.origin += [self.message] * len(feeds)
 
     def refuse(
         self, reason: Reason, detail: str, *, device: str | None = None, fragment: Fragment | None = None
@@ -209,6 +252,7 @@ class Readings:
         np.copyto(received_at, observed_at, where=column(lambda run: run.received_at is None, np.bool_))
         latest, oldest = column(lambda run: self._latest(run.now)), column(lambda run: self._oldest(run.now))
         installed = self.directory.installed
+        observed_at, remark = self._by_rule(feed, observed_at, received_at)
         row = installed.at(feed, observed_at)
         value = installed.calibrated(row, observed_at, np.array(self.value, dtype=np.float64))
         observations = Observations(
@@ -218,36 +262,68 @@ class Readings:
             value=value,
             flag=np.full(n, UNKNOWN, dtype=np.uint8),
             broker=column(lambda run: run.broker, np.uint8),
+            remark=remark,
         )
         future, old, infinite, nowhere = observed_at > latest, observed_at < oldest, ~np.isfinite(value), row < 0
         bad = future | old | infinite | nowhere
         if not bad.any():
             return observations
-        limits = self._limits
+        limits, offset_h = self._limits, self.directory.utc_offset_h
         for i in np.flatnonzero(bad).tolist():
+            at = int(observed_at[i])
             if infinite[i]:
                 reason, detail = Reason.NOT_FINITE, "value is not finite in the unit of the property"
             elif future[i]:
-                reason = Reason.TIME_IN_FUTURE
                 now = int(latest[i]) - round(limits.max_future_s * NS_PER_S)
-                ahead = (self.observed_at[i] - now) / NS_PER_S
+                off_s = (at - now) / NS_PER_S
+                reason, why = cause(off_s, at, now, offset_h)
                 detail = (
-                    f"time {iso(self.observed_at[i])} is {ahead:.0f} s ahead of {iso(now)}, "
-                    f"at most {limits.max_future_s:g} s are allowed: check the clock of the device"
+                    f"time {iso(at)} is {off_s:.0f} s ahead of {iso(now)}, "
+                    f"at most {limits.max_future_s:g} s are allowed: {why}"
                 )
             elif old[i]:
-                reason = Reason.TIME_TOO_OLD
                 now = int(oldest[i]) + round(limits.max_age_s * NS_PER_S)
-                age = (now - self.observed_at[i]) / NS_PER_S
+                off_s = (at - now) / NS_PER_S
+                reason, why = cause(off_s, at, now, offset_h)
                 detail = (
-                    f"time {iso(self.observed_at[i])} is {age:.0f} s before {iso(now)}, "
-                    f"at most {limits.max_age_s:g} s are allowed"
+                    f"time {iso(at)} is {-off_s:.0f} s before {iso(now)}, "
+                    f"at most {limits.max_age_s:g} s are allowed: {why}"
                 )
             else:
-                reason, detail = Reason.NOT_INSTALLED, self._not_installed(self.feed[i], self.observed_at[i])
+                reason, detail = Reason.NOT_INSTALLED, self._not_installed(self.feed[i], at)
             device = self.directory.devices[installed.device[installed.feed_end[self.feed[i]] - 1]].id
-            self._refuse(self.origin[i], reason, detail, int(received_at[i]), device, self._fragments.get(i))
+            self._refuse(self.origin[i], reason, detail, int(received_at[i]), device, self._fragment_of(i))
         return observations.take(~bad)
+
+    def _fragment_of(self, row: int) -> Fragment | None:
+        if row in self._fragments or not self._several:
+            return self._fragments.get(row)
+        place = bisect.bisect_right(self._several, row, key=lambda several: several[0]) - 1
+        first, end, fragments_of = self._several[place]
+        if place < 0 or row >= end:
+            return None
+        if self._opened[0] != first:  # rows come in order, so that each message is opened once
+            self._opened = (first, fragments_of(self._payloads[self.origin[row]]))
+        return self._opened[1][row - first]
+
+    def _by_rule(
+        self, feed: npt.NDArray[np.int32], observed_at: npt.NDArray[np.int64], received_at: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+        """The times of observation by the rules stated for the devices' clocks, and the remarks on the readings."""
+        if self._rules is None and not self._timeless and not self.again:
+            return observed_at, np.broadcast_to(np.uint8(0), observed_at.shape)
+        remark = np.full(observed_at.shape, TAKEN_AGAIN if self.again else 0, dtype=np.uint8)
+        stands_in = np.zeros(observed_at.shape, dtype=np.bool_)
+        stands_in[self._timeless] = True
+        if self._rules is not None:
+            installed = self.directory.installed
+            rule = self._rules[installed.device[installed.feed_end[feed] - 1]]
+            rule[stands_in] = 0
+            rule[self._network_timed] = 0
+            observed_at, of_rule = corrected(observed_at, received_at, rule, self.directory.utc_offset_h)
+            remark |= of_rule
+        remark[stands_in] |= TIME_OF_RECEPTION
+        return observed_at, remark
 
     def _not_installed(self, feed: int, observed_at: int) -> str:
         """A sentence that names the time and the installations nearest to it."""
@@ -288,7 +364,11 @@ class Readings:
         fragment: Fragment | None,
     ) -> None:
         topic = self._topics[message].decode("utf-8", "backslashreplace")
-        payload = self._payloads[message] if fragment is None else _render(fragment, self._payloads[message])
+        whole = self._payloads[message]
+        payload = whole if fragment is None else _render(fragment, whole)
+        if device is None and reason is Reason.UNKNOWN_DEVICE:
+            device = self._sought.get(message)
+        self.refused_of.append(message)
         self.dead_letters.append(
             DeadLetter(
                 reason=reason,
@@ -299,6 +379,8 @@ class Readings:
                 received_at=received_at,
                 format="pantau_json" if fragment is not None else self._formats.get(message, "pantau_json"),
                 device=topic.rpartition("/")[2] if device is None and topic.count("/") == 3 else device,
+                fragment=payload is not whole,
+                truncated=len(payload) > KEPT_PAYLOAD_BYTES or reason is Reason.PAYLOAD_TOO_LARGE,
             )
         )
 

@@ -15,20 +15,24 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ingest.connection import FIGURES, BrokerStatus, Connection
-from ingest.dead_letters import DeadLetter, Reason
+from ingest.dead_letters import DeadLetter, Kept, Reason
 from ingest.errors import SettingsError
 from ingest.formats import FORMATS, Format, pantau_json
+from ingest.mending import Retaken
 from ingest.packets import MALFORMED, OVERSIZE, RETAINED_BIT, USUAL_HEADS, Chunk
+from ingest.rates import Rates
 from ingest.readings import Readings, RefusedError, short
 from ingest.settings import BrokerSettings, ClockSource, Limits
 from telemetry.brokers import UNKNOWN_BROKER, BrokerLink, listening_since
 from telemetry.directory import Directory
 from telemetry.observations import Observations
+from telemetry.presence import Presence
 
 CLOCK = "clock"
 """The last level of the clock's topic; no device can have this name."""
-_FIGURES = {topic.encode(): topic for topic in FIGURES}
+_FIGURES = frozenset(topic.encode() for topic in FIGURES)
 _TIMELESS = "the broker's clock has not spoken yet: publish it before readings"
+_USUAL_HEAD = 0x32
 _TOPICS_REMEMBERED = 200_000
 
 log = logging.getLogger(__name__)
@@ -47,12 +51,14 @@ class Batch:
     """How each broker is heard, in the order of the settings and in the pipeline's clock."""
     receipts: list[tuple[Connection, int, list[bytes]]] = field(repr=False)
     """For ``Receiver.acknowledge``."""
-    presences: tuple[tuple[int, bool, int], ...] = ()
-    """(device index, whether it is there, since when [ns since 1970 UTC]), as devices or their gateways say."""
+    presences: tuple[Presence, ...] = ()
+    """Births and deaths of devices, as they or their gateways tell them, in the order in which they came."""
     without_readings: int = 0
     """Messages that rightly held none."""
     messages_by_broker: tuple[int, ...] = ()
     """In the order of the settings."""
+    retaken: Retaken | None = None
+    """The dead letters that were taken again, where this is what they gave and not what came."""
 
     @property
     def listening_since_ns(self) -> int | None:
@@ -61,7 +67,10 @@ class Batch:
 
     def refused(self) -> Counter[tuple[str | None, Reason]]:
         """(device, reason) → readings or messages refused."""
-        return Counter((letter.device, letter.reason) for letter in self.dead_letters)
+        found: Counter[tuple[str | None, Reason]] = Counter()
+        for letter in self.dead_letters:
+            found[letter.device, letter.reason] += letter.times
+        return found
 
 
 class Receiver:
@@ -105,6 +114,8 @@ class Receiver:
         if len(brokers) > UNKNOWN_BROKER:
             raise SettingsError(f"brokers must be at most {UNKNOWN_BROKER}, got {len(brokers)}")
         self._limits = limits if limits is not None else Limits()
+        self.rates = Rates(self._limits)
+        """Of the devices."""
         self._city = city
         self._clock_source = ClockSource(clock_source)
         self._chunks: deque[tuple[Connection, int, Chunk]] = deque()
@@ -188,8 +199,7 @@ class Receiver:
                     if streams is not None and head in usual and len(payload) <= size_limit and not timeless:
                         decode(payload, streams, readings)
                     elif topic in _FIGURES:
-                        connection.note_figure(_FIGURES[topic], payload)
-                        extra += 1
+                        extra += 1  # the connection has taken it
                     else:
                         note, routes = chunk.notes.get(place), self._routes[connection]
                         ticked = self._handle_unusual(topic, payload, head, note, readings, timeless, routes)
@@ -215,9 +225,10 @@ class Receiver:
         self._follow_listening(now)
         for message, request_topic, request in readings.requests:
             self._connection_of[readings.broker_of(message)].publish(request_topic, request)
+        observations, excess = self.rates.judge(readings.finish(), directory)
         return Batch(
-            observations=readings.finish(),
-            dead_letters=readings.dead_letters,
+            observations=observations,
+            dead_letters=readings.dead_letters + excess,
             clock=self._clock if by_broker else None,
             messages=messages,
             brokers=self.brokers,
@@ -226,6 +237,75 @@ class Receiver:
             without_readings=readings.without_readings,
             messages_by_broker=tuple(messages_by_broker),
         )
+
+    def take_again(self, directory: Directory, letters: Sequence[Kept], now_ns: int | None) -> Batch:
+        """What dead letters give when they are read like messages that come now, but at their own time of reception.
+
+        By that time their readings are judged too. What they say of presence, or ask of the sender, was of then and is
+        left aside.
+
+        Parameters
+        ----------
+        directory : Directory
+        letters : sequence of Kept
+            Those that can be taken again.
+        now_ns : int or None
+            By this, readings of letters without a time of reception are judged. [ns since 1970 UTC]
+        """
+        readings = Readings(directory, self._limits, again=True)
+        numbers = {connection.settings.name: i for connection, i in self._number.items()}
+        before, self._directory = self._directory, directory
+        # Those in use: what a format has learned of senders since may be what a letter needs.
+        routes = {connection.settings.name: self._routes[connection] for connection in self._connections}
+        for kept in letters:
+            letter = kept.letter
+            topic = letter.topic.encode("utf-8", "backslashreplace")
+            number = numbers.get(letter.broker, UNKNOWN_BROKER)
+            readings.message = readings.announce(letter.broker, [topic], [letter.payload], number)
+            readings.begin(letter.received_at, now_ns if letter.received_at is None else letter.received_at)
+            try:
+                self._read_again(letter, topic, readings, routes.get(letter.broker))
+            except Exception as error:
+                log.exception("dead letter %d made the decoder fail", kept.id)
+                readings.refuse(Reason.FAULT, f"the decoder failed: {type(error).__name__}: {error}")
+        self._directory = before
+        observations = readings.finish()
+        ids = [kept.id for kept in letters]
+        refused = [(ids[m], x) for m, x in zip(readings.refused_of, readings.dead_letters, strict=True)]
+        return Batch(
+            observations=observations,
+            dead_letters=[],
+            clock=None,
+            messages=0,
+            brokers=self.brokers,
+            receipts=[],
+            retaken=Retaken(letters, refused),
+        )
+
+    def _read_again(self, letter: DeadLetter, topic: bytes, readings: Readings, routes: _Routes | None) -> None:
+        feed = None if routes is None else routes.feed_of(letter.topic)
+        of_pantau = letter.topic.count("/") == 3 and letter.topic.startswith("pantau/v1/")
+        if letter.fragment:
+            if not of_pantau or feed is not None:
+                readings.read_as("pantau_json")  # came on a feed, whose senders may speak for every device
+            try:
+                _, streams = readings.find(letter.device or "")
+            except RefusedError as refused:
+                if b'"device"' not in letter.payload:
+                    readings.refuse(refused.reason, refused.detail)
+                    return
+                streams = {}
+            pantau_json.decode(letter.payload, streams, readings)
+        elif routes is not None and (of_pantau or feed is not None):
+            if letter.topic.endswith(f"/{CLOCK}") and of_pantau:
+                readings.refuse(letter.reason, letter.detail)
+                return
+            self._handle_unusual(topic, letter.payload, _USUAL_HEAD, None, readings, timeless=False, routes=routes)
+        elif letter.format in FORMATS:
+            readings.read_as(letter.format)
+            FORMATS[letter.format]().decode(letter.topic, letter.payload, readings)
+        else:
+            readings.refuse(letter.reason, letter.detail)
 
     def acknowledge(self, batch: Batch) -> None:
         """Tell the brokers that the messages of ``batch`` are safe; call it once they are."""

@@ -29,10 +29,14 @@ class Reason(StrEnum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     INVALID_UTF8 = "invalid_utf8"
     MALFORMED_JSON = "malformed_json"
+    MALFORMED_PROTOBUF = "malformed_protobuf"
+    MALFORMED_CBOR = "malformed_cbor"
     WRONG_TYPE = "wrong_type"
     """A field is of the wrong type or lacking."""
     NO_READINGS = "no_readings"
     """A list, or an object of values, that is empty."""
+    UNDECODABLE = "undecodable"
+    """A vendor's own bytes that no codec reads, or fields of which none is known: the device needs the right model."""
     MISSING_VALUE = "missing_value"
     """The value is null."""
     NOT_FINITE = "not_finite"
@@ -47,6 +51,8 @@ class Reason(StrEnum):
     """Seconds for milliseconds, or the reverse."""
     CLOCK_NOT_SET = "clock_not_set"
     """A time long past, such as a clock shows that was never set, or that lost count of the GPS weeks."""
+    UNKNOWN_ALIAS = "unknown_alias"
+    """It can be read once the birth of its sender is known, which gives its aliases and datatypes."""
     NOT_A_GATEWAY = "not_a_gateway"
     """The message names another device than its topic does, and the topic's device is no gateway."""
     NO_TIME = "no_time"
@@ -55,10 +61,19 @@ class Reason(StrEnum):
     """A fault of ours while decoding; the log says more."""
     RETAINED = "retained"
     """A stored last value that the broker sends to every newcomer: it must not look fresh."""
+    RATE_LIMITED = "rate_limited"
+    """The device sends more than it may. Only a sample of these is kept."""
 
 
 NEVER_AGAIN = frozenset(
-    {Reason.RETAINED, Reason.MALFORMED_PACKET, Reason.EMPTY_PAYLOAD, Reason.PAYLOAD_TOO_LARGE, Reason.NO_READINGS}
+    {
+        Reason.RETAINED,
+        Reason.MALFORMED_PACKET,
+        Reason.EMPTY_PAYLOAD,
+        Reason.PAYLOAD_TOO_LARGE,
+        Reason.NO_READINGS,
+        Reason.RATE_LIMITED,
+    }
 )
 """A letter with one of these reasons can't be taken again: nothing that can be mended would make it a reading."""
 MENDABLE = frozenset(
@@ -100,6 +115,10 @@ class DeadLetter:
     """Whether ``payload`` is one reading out of a message of several, as Pantau JSON."""
     truncated: bool = False
     """Whether only the beginning of the payload is kept."""
+    times: int = 1
+    """How many that were refused alike it stands for."""
+    kept: bool = True
+    """False: it is only counted."""
 
     @property
     def again(self) -> bool:

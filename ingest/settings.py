@@ -62,8 +62,8 @@ class BrokerSettings:
     processes: int = 1
     """How many processes of their own receive and decode, each a share of the messages; 1: the pipeline itself does."""
     watch_drops: bool = True
-    """Follow the broker's own figures (``$SYS``): messages that it dropped, and that it holds. A broker that hangs up on
-    whoever asks (rumqttd) is asked once; False spares that reconnect."""
+    """Follow the broker's own figures (``$SYS``): messages that it dropped, and that it holds. A broker that hangs up
+    on whoever asks (rumqttd) is asked once; False spares that reconnect."""
     client_id: str = ""
     """Names our session at the broker: it must stay the same across restarts. Default: ``pantau-<name>``."""
     session_expiry_s: int = 86_400
@@ -177,6 +177,8 @@ class Limits:
     """What a device may send in the long run; 0: as much as it likes. See ``ingest.rates``."""
     device_burst_readings: int = 100_000
     """So many readings beyond that may come at once."""
+    dead_letter_days: float = 90.0
+    """So long is kept what was refused."""
     gather_s: float = 0.01
     """How long ``Receiver.poll`` waits for more after the first message: large batches cost less than small ones."""
 
@@ -189,6 +191,7 @@ class Limits:
         if self.device_readings_per_s != 0:
             _above_zero("device_readings_per_s", self.device_readings_per_s, "(limits)")
         _whole("device_burst_readings", self.device_burst_readings, 1, 10**12, "(limits)")
+        _above_zero("dead_letter_days", self.dead_letter_days, "(limits)")
         if not 0 <= self.gather_s <= 1:
             raise SettingsError(f"gather_s must be 0..1, got {self.gather_s} (limits)")
 

@@ -1,9 +1,9 @@
-"""The journal's record of one step of the core: its readings, `now`, and the operators' actions.
+"""The journal's record of one step of the core: its readings, `now`, the operators' actions, births and deaths.
 
 A replay of these records through the core gives the same results again, and the same loss account: for it the record
 also says how many messages came and what of them was refused. Columns are written as they are, so a record is a copy
 and no loop; 30 bytes a reading. Records from before brokers were told apart have no column of brokers, and in their
-place since when all of them were heard.
+place since when all of them were heard; those without any remark have no column of remarks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from telemetry.alarms import Acknowledge
 from telemetry.brokers import BrokerLink
 from telemetry.observations import Observations
+from telemetry.presence import Presence
 
 STEP = 1
 """Kind of a step's frame in the journal."""
@@ -32,6 +33,7 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ("datastream", "<i4"),
     ("flag", "|u1"),
     ("broker", "|u1"),
+    ("remark", "|u1"),
 )
 """Widest first: with an eight byte aligned start every column is aligned."""
 
@@ -45,6 +47,9 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
     broker: str
     """Name of the broker they came through."""
     count: int
+    """Below 0 for dead letters that were taken again: they do not count as refused any more."""
+    hour: int | None = None
+    """Hour of reception, since 1970, where it is not that of the step."""
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -56,6 +61,10 @@ class _Head(msgspec.Struct, array_like=True):
     """None: brokers are not told apart, and there is no column of them."""
     messages: list[int] = []
     refused: list[Refused] = []
+    presence: list[Presence] = []
+    letters: list[int] = []
+    remarks: bool = False
+    """Whether there is a column of remarks."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -77,6 +86,10 @@ class StepRecord:
     messages: tuple[int, ...] = ()
     """Messages that came through each broker, in the order of the settings; empty where that is not known."""
     refused: tuple[Refused, ...] = ()
+    presence: tuple[Presence, ...] = ()
+    """Births and deaths of devices, in the order in which they came."""
+    letters: tuple[int, ...] = ()
+    """Ids of the dead letters that were taken again and gave these readings."""
 
 
 def encode_step(
@@ -88,6 +101,8 @@ def encode_step(
     brokers: Sequence[BrokerLink] | None = None,
     messages: Sequence[int] = (),
     refused: Sequence[Refused] = (),
+    presence: Sequence[Presence] = (),
+    letters: Sequence[int] = (),
 ) -> bytes:
     """One step's inputs as bytes, for ``Journal.append(STEP, ...)``.
 
@@ -100,11 +115,23 @@ def encode_step(
     (array([1.5]), 20, (BrokerLink(connected=True, since=5, alarm_after_s=30.0),))
     """
     links = None if brokers is None else list(brokers)
+    with_remarks = bool(observations.remark.any())
     head = _encode(
-        _Head(len(observations), now_ns, listening_since_ns, list(actions), links, list(messages), list(refused))
+        _Head(
+            len(observations),
+            now_ns,
+            listening_since_ns,
+            list(actions),
+            links,
+            list(messages),
+            list(refused),
+            list(presence),
+            list(letters),
+            with_remarks,
+        )
     )
     parts = [len(head).to_bytes(4, "little"), head, bytes(-(4 + len(head)) % 8)]
-    for name, kind in _columns(links is not None):
+    for name, kind in _columns(links is not None, with_remarks):
         column: npt.NDArray[np.generic] = getattr(observations, name)
         parts.append(np.ascontiguousarray(column, dtype=kind).tobytes())
     return b"".join(parts)
@@ -126,7 +153,7 @@ def decode_step(data: bytes) -> StepRecord:
     except msgspec.MsgspecError as error:
         raise ValueError(f"the head of the step record can't be read: {error}") from error
     at = 4 + length + -(4 + length) % 8
-    kinds = _columns(head.brokers is not None)
+    kinds = _columns(head.brokers is not None, head.remarks)
     expected = at + head.rows * sum(np.dtype(kind).itemsize for _, kind in kinds)
     if head.rows < 0 or len(data) != expected:
         raise ValueError(f"a step record of {head.rows} readings has {expected} bytes, got {len(data)}")
@@ -142,8 +169,11 @@ def decode_step(data: bytes) -> StepRecord:
         brokers=None if head.brokers is None else tuple(head.brokers),
         messages=tuple(head.messages),
         refused=tuple(head.refused),
+        letters=tuple(head.letters),
+        presence=tuple(head.presence),
     )
 
 
-def _columns(with_brokers: bool) -> tuple[tuple[str, str], ...]:
-    return _COLUMNS if with_brokers else _COLUMNS[:-1]
+def _columns(with_brokers: bool, with_remarks: bool) -> list[tuple[str, str]]:
+    left_out = {name for name, there in (("broker", with_brokers), ("remark", with_remarks)) if not there}
+    return [column for column in _COLUMNS if column[0] not in left_out]

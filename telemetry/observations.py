@@ -15,6 +15,15 @@ from telemetry.quality import UNKNOWN
 NS_PER_S = 1_000_000_000
 _NO_BROKERS = np.empty(0, dtype=np.uint8)
 _UNKNOWN_BROKER = np.uint8(UNKNOWN_BROKER)
+_NO_REMARKS = np.empty(0, dtype=np.uint8)
+_NO_REMARK = np.uint8(0)
+
+TIME_OF_RECEPTION = 1
+"""Remark: the message told no time, or one that is not to be used; the time of reception stands in."""
+TIME_CORRECTED = 2
+"""Remark: the time is not the one that was sent, but corrected by the rule stated for the device's clock."""
+TAKEN_AGAIN = 4
+"""Remark: it was refused at first, and taken again from the dead letters once the cause was mended."""
 
 
 def rfc3339(ns: int) -> str:
@@ -44,12 +53,16 @@ class Observations:
     """QARTOD flag; UNKNOWN before the quality tests ran."""
     broker: npt.NDArray[np.uint8] = field(default_factory=lambda: _NO_BROKERS)
     """Number of the broker it came through, in the order of the settings; UNKNOWN_BROKER where none is given."""
+    remark: npt.NDArray[np.uint8] = field(default_factory=lambda: _NO_REMARKS)
+    """How it came about: the sum of TIME_OF_RECEPTION, TIME_CORRECTED and TAKEN_AGAIN; 0: nothing to be said."""
 
     def __post_init__(self) -> None:
         n = self.datastream.shape
         if self.broker is _NO_BROKERS:
             object.__setattr__(self, "broker", np.broadcast_to(_UNKNOWN_BROKER, n))
-        for name in ("observed_at", "received_at", "value", "flag", "broker"):
+        if self.remark is _NO_REMARKS:
+            object.__setattr__(self, "remark", np.broadcast_to(_NO_REMARK, n))
+        for name in ("observed_at", "received_at", "value", "flag", "broker", "remark"):
             if getattr(self, name).shape != n:
                 raise ValueError(f"{name} must have the shape of datastream {n}, got {getattr(self, name).shape}")
 
@@ -95,6 +108,7 @@ class Observations:
             value=np.concatenate([p.value for p in parts]),
             flag=np.concatenate([p.flag for p in parts]),
             broker=np.concatenate([p.broker for p in parts]),
+            remark=np.concatenate([p.remark for p in parts]),
         )
 
     def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Observations:
@@ -106,4 +120,5 @@ class Observations:
             value=self.value[index],
             flag=self.flag[index],
             broker=self.broker[index],
+            remark=self.remark[index],
         )

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from ingest.dead_letters import Reason
-from ingest.readings import FIRST_NS, LAST_NS, Readings, RefusedError, short
+from ingest.readings import FIRST_NS, LAST_NS, Fragment, Readings, RefusedError, convert, short
 from telemetry.observations import NS_PER_S
 from telemetry.properties import PROPERTIES
 
@@ -38,7 +38,22 @@ class _One(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     unit: str | None = None
 
 
+class _Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """One of several readings."""
+
+    property: str
+    value: float
+    time: int | float | str | None = None
+    unit: str | None = None
+    device: str | None = None
+
+
+class _Group(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    readings: list[_Item]
+
+
 _decode_one = msgspec.json.Decoder(_One).decode
+_decode_many = msgspec.json.Decoder(list[_Item] | _Group).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -55,13 +70,14 @@ def decode(payload: bytes, streams: Mapping[str, int], readings: Readings) -> No
     try:
         one = _decode_one(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        _decode_carefully(payload, streams, readings)
+        if not _decode_several(payload, streams, readings):
+            _decode_carefully(payload, streams, readings)
         return
     try:
         observed_at = None if one.time is None else time_ns(one.time)
         index = streams.get(one.property)
         if index is None:
-            raise _unknown_property(one.property, streams)
+            raise unknown_property(one.property, streams)
         readings.add(index, one.property, one.value, one.unit, observed_at)
     except RefusedError as refused:
         readings.refuse(refused.reason, refused.detail)
@@ -92,7 +108,7 @@ def decode_clock(payload: bytes) -> tuple[int, float]:
     >>> decode_clock(b'{"now": "1970-01-01T00:00:02Z", "speed": 60}')
     (2000000000, 60.0)
     """
-    content = _parse(payload)
+    content = parse(payload)
     if not isinstance(content, dict) or "now" not in content:
         raise RefusedError(Reason.WRONG_TYPE, "a clock message must be an object with the field now")
     speed = content.get("speed", 1)
@@ -150,11 +166,11 @@ def time_ns(time: object, path: str = "$.time") -> int:
         else:
             ns = int(time)
     else:
-        raise RefusedError(Reason.WRONG_TYPE, f"{path} must be a string or a number, got {_kind(time)}")
+        raise RefusedError(Reason.WRONG_TYPE, f"{path} must be a string or a number, got {kind(time)}")
     if ns > LAST_NS:
-        raise RefusedError(Reason.TIME_IN_FUTURE, f"{path} is {_kind(time)}: after the year 2261")
+        raise RefusedError(Reason.TIME_IN_FUTURE, f"{path} is {kind(time)}: after the year 2261")
     if ns < FIRST_NS:
-        raise RefusedError(Reason.TIME_TOO_OLD, f"{path} is {_kind(time)}: before the year 1678")
+        raise RefusedError(Reason.TIME_TOO_OLD, f"{path} is {kind(time)}: before the year 1678")
     return ns
 
 
@@ -199,7 +215,7 @@ def _string_ns(time: str, path: str) -> int:
     return head_ns + tail_ns
 
 
-def _parse(payload: bytes) -> Any:
+def parse(payload: bytes) -> Any:
     """JSON as Python objects; NaN, Infinity and numbers beyond float64 become floats that are not finite."""
     if not payload.strip():
         raise RefusedError(Reason.EMPTY_PAYLOAD, "payload is empty")
@@ -223,16 +239,64 @@ def _int(digits: str) -> int | float:
     return int(digits) if len(digits) <= 300 else float(digits)
 
 
+def _decode_several(payload: bytes, streams: Mapping[str, int], readings: Readings) -> bool:
+    """Take a list of plain readings, all or none; whether it was taken."""
+    try:
+        many = _decode_many(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    items = many.readings if type(many) is _Group else many
+    feeds: list[int] = []
+    times: list[int] = []
+    values: list[float] = []
+    feed_of, received_at, now_ns = readings.feed_of, readings.received_at, time_ns
+    last_time: int | float | str | None = None
+    observed_at = received_at
+    spoken_for: str | None = None
+    whose: Mapping[str, int] | None = streams
+    try:
+        for item in items:
+            if item.device != spoken_for:
+                spoken_for = item.device
+                if spoken_for is None:
+                    whose = streams
+                else:
+                    whose = feed_of.get(spoken_for) if readings.may_speak_for(spoken_for) else None
+                if whose is None:
+                    return False
+            feed = whose.get(item.property)  # type: ignore[union-attr]
+            if item.time != last_time or type(item.time) is not type(last_time):
+                last_time = item.time
+                observed_at = received_at if last_time is None else now_ns(last_time)
+            if feed is None or observed_at is None:
+                return False
+            feeds.append(feed)
+            times.append(observed_at)
+            values.append(item.value if item.unit is None else convert(item.property, item.value, item.unit))
+    except RefusedError:
+        return False
+    if len(items) < 2:
+        return False
+    readings.add_several(feeds, times, values, _items_of)
+    return True
+
+
+def _items_of(payload: bytes) -> list[Fragment]:
+    """The readings as they stand in a payload that ``_decode_several`` took."""
+    content = parse(payload)
+    return [(item, None) for item in (content["readings"] if isinstance(content, dict) else content)]
+
+
 def _decode_carefully(payload: bytes, streams: Mapping[str, int], readings: Readings) -> None:
     try:
-        content = _parse(payload)
+        content = parse(payload)
     except RefusedError as refused:
         readings.refuse(refused.reason, refused.detail)
         return
     if isinstance(content, dict) and "readings" in content:
         items, path = content["readings"], "$.readings"
         if not isinstance(items, list):
-            readings.refuse(Reason.WRONG_TYPE, f"{path} must be a list, got {_kind(items)}")
+            readings.refuse(Reason.WRONG_TYPE, f"{path} must be a list, got {kind(items)}")
             return
         # What stands beside the list holds for each of its objects that does not say otherwise.
         common = {name: content[name] for name in ("device", "time") if content.get(name) is not None}
@@ -278,11 +342,11 @@ def _decode_object(item: Any, path: str, streams: Mapping[str, int], readings: R
                 raise problem
             index = streams.get(name)
             if index is None:
-                raise _unknown_property(name, streams)
+                raise unknown_property(name, streams)
             where = f"{path}.value" if single else f"{path}.values.{name}"
             unit = units.get(name)
             if unit is not None and type(unit) is not str:
-                raise RefusedError(Reason.WRONG_TYPE, f"{where}: its unit must be a string, got {_kind(unit)}")
+                raise RefusedError(Reason.WRONG_TYPE, f"{where}: its unit must be a string, got {kind(unit)}")
             readings.add(index, name, _number(value, name, where), unit, observed_at, fragment)
         except RefusedError as refused:
             readings.refuse(refused.reason, refused.detail, device=named, fragment=fragment)
@@ -291,11 +355,11 @@ def _decode_object(item: Any, path: str, streams: Mapping[str, int], readings: R
 def _values(item: Any, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The values and the units by property, whichever of the two forms ``item`` has."""
     if not isinstance(item, dict):
-        raise RefusedError(Reason.WRONG_TYPE, f"{path} must be an object, got {_kind(item)}")
+        raise RefusedError(Reason.WRONG_TYPE, f"{path} must be an object, got {kind(item)}")
     if "values" not in item:
         name = item.get("property")
         if type(name) is not str:
-            what = f"must be a string, got {_kind(name)}" if "property" in item else "is missing"
+            what = f"must be a string, got {kind(name)}" if "property" in item else "is missing"
             raise RefusedError(Reason.WRONG_TYPE, f"{path}.property {what}")
         if item.get("units") is not None:
             raise RefusedError(Reason.WRONG_TYPE, f"{path}.units goes with values; a single value has a unit")
@@ -305,9 +369,9 @@ def _values(item: Any, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
             raise RefusedError(Reason.WRONG_TYPE, f"{path}.{name} must not stand beside values")
     values, units = item["values"], item.get("units")
     if not isinstance(values, dict):
-        raise RefusedError(Reason.WRONG_TYPE, f"{path}.values must be an object, got {_kind(values)}")
+        raise RefusedError(Reason.WRONG_TYPE, f"{path}.values must be an object, got {kind(values)}")
     if units is not None and not isinstance(units, dict):
-        raise RefusedError(Reason.WRONG_TYPE, f"{path}.units must be an object, got {_kind(units)}")
+        raise RefusedError(Reason.WRONG_TYPE, f"{path}.units must be an object, got {kind(units)}")
     if not values:
         raise RefusedError(Reason.NO_READINGS, f"{path}.values is empty")
     return values, units or {}
@@ -315,19 +379,20 @@ def _values(item: Any, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _streams_of(device: object, path: str, readings: Readings) -> Mapping[str, int]:
     if type(device) is not str:
-        raise RefusedError(Reason.WRONG_TYPE, f"{path}.device must be a string, got {_kind(device)}")
+        raise RefusedError(Reason.WRONG_TYPE, f"{path}.device must be a string, got {kind(device)}")
     if not readings.may_speak_for(device):
         raise RefusedError(
             Reason.NOT_A_GATEWAY,
             f"{path}.device names {short(device)}, but the topic's device is not registered as a gateway",
         )
-    streams = readings.feed_of.get(device)
-    if streams is None:
-        raise RefusedError(Reason.UNKNOWN_DEVICE, f"{path}.device {short(device)} is not registered")
+    try:
+        _, streams = readings.find(device)
+    except RefusedError as refused:
+        raise RefusedError(refused.reason, f"{path}.device: {refused.detail}") from None
     return streams
 
 
-def _unknown_property(name: str, streams: Mapping[str, int]) -> RefusedError:
+def unknown_property(name: str, streams: Mapping[str, int]) -> RefusedError:
     if name in PROPERTIES:
         if not streams:
             return RefusedError(Reason.NOT_INSTALLED, f"this device is not installed anywhere: no place for its {name}")
@@ -348,10 +413,10 @@ def _number(value: object, property_name: str, where: str) -> float:
         raise RefusedError(Reason.MISSING_VALUE, f"{where} is null or missing")
     if type(value) is bool and property_name == "connected":
         return float(value)
-    raise RefusedError(Reason.WRONG_TYPE, f"{where} must be a number, got {_kind(value)}")
+    raise RefusedError(Reason.WRONG_TYPE, f"{where} must be a number, got {kind(value)}")
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
     """What came, for a sentence."""
     if value is None:
         return "null"

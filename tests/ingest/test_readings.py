@@ -117,7 +117,7 @@ def test_a_calibration_that_leads_out_of_the_numbers_is_refused_and_a_wrong_cloc
     _, (letter,) = decode("lamp-1", {"time": NOW_S - 10, "property": "lamp_power_w", "value": 1e10})
     assert letter.reason == Reason.NOT_FINITE
     _, (letter,) = decode("gauge-1", level(-3600, 1))
-    assert letter.reason == Reason.TIME_IN_FUTURE
+    assert letter.reason == Reason.TIME_LOCAL
 
 
 def test_without_a_number_the_broker_is_not_known() -> None:

@@ -1,0 +1,121 @@
+"""Dead letters in the running pipeline: kept, taken again once their cause is mended, and let go of when too old.
+
+The register mends most causes, so its changes mark letters by themselves; people mark others on the page or with
+``pantau dead-letters retry``. Marked letters go through the pipeline like messages, a bounded number at a time, so that
+live messages come first.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+from ingest.dead_letters import DeadLetter, DeadLetters
+from ingest.errors import DeadLettersFullError
+from ingest.mending import BYTES_AT_ONCE, LETTERS_AT_ONCE, mark_mended
+from ingest.receiver import Batch, Receiver
+from ingest.settings import Limits
+from ingest.steps import Refused
+from ingest.workers import Workers
+from telemetry.directory import Directory
+from telemetry.observations import NS_PER_S
+
+NAME = "dead_letters.sqlite"
+LOOK_S = 1.0
+"""How often it is looked whether letters are marked, while none are."""
+PAUSE_S = 0.1
+"""Between two lots of letters."""
+TIDY_S = 60.0
+NS_PER_HOUR = 3600 * NS_PER_S
+
+log = logging.getLogger(__name__)
+
+
+def open_letters(folder: Path, limits: Limits) -> DeadLetters:
+    """The dead letters of a data folder, with the bounds of the configuration."""
+    return DeadLetters(folder / NAME, max_age_s=limits.dead_letter_days * 86_400.0)
+
+
+class Retaking:
+    """Joins dead letters and pipeline. Belongs to the pipeline's thread."""
+
+    def __init__(self, letters: DeadLetters) -> None:
+        self._letters = letters
+        self._due_at = self._tidy_at = 0.0
+        self._trouble = self._told = ""
+        self.expired_at: int | None = None
+
+    def keep(self, batch: Batch) -> None:
+        """Keep what was refused; to be called before the journal. Raises like ``DeadLetters.keep``."""
+        if batch.retaken is None:
+            self._letters.keep(batch.dead_letters)
+        else:
+            self._letters.propose(batch.retaken.refused)
+
+    def settle(self, batch: Batch) -> None:
+        """Once the journal has what letters gave; raises like ``DeadLetters.keep``."""
+        if batch.retaken is not None:
+            self._letters.settle(batch.retaken.ids)
+
+    def follow(self, directory: Directory) -> None:
+        """Mark what a change of the register may have mended."""
+        try:
+            marked = mark_mended(self._letters, directory)
+        except (sqlite3.Error, DeadLettersFullError) as error:
+            log.error("dead letters can't be looked through: %s", error)
+            return
+        if marked:
+            log.info("%d dead letters are taken again: the register was changed", marked)
+            self._due_at = 0.0
+
+    def next(
+        self, receiver: Receiver | Workers, directory: Directory, now: int | None, monotonic: float
+    ) -> Batch | None:
+        """What the next lot of marked letters gives; None if none are due."""
+        if now is None or monotonic < self._due_at:
+            return None
+        try:
+            if monotonic >= self._tidy_at:
+                self._tidy_at = monotonic + TIDY_S
+                self._tidy(now)
+            letters = self._letters.marked(LETTERS_AT_ONCE, BYTES_AT_ONCE)
+        except (sqlite3.Error, DeadLettersFullError) as error:
+            if str(error) != self._trouble:
+                log.error("dead letters can't be taken again now: %s", error)
+            self._trouble, self._due_at = str(error), monotonic + LOOK_S
+            return None
+        self._trouble = ""
+        self._due_at = monotonic + (PAUSE_S if letters else LOOK_S)
+        return receiver.take_again(directory, letters, now) if letters else None
+
+    def _tidy(self, now: int) -> None:
+        gone = self._letters.expire(now)
+        if gone:
+            log.warning("%d dead letters were older than limits.dead_letter_days and are removed", gone)
+        self._told, before = self._letters.fill().trouble(now), self._told
+        if self._told and self._told != before:
+            log.warning("%s: see pantau dead-letters", self._told)
+
+    @property
+    def trouble(self) -> str:
+        """What is to be said of the letters' room and age, as of the last minute; "" for nothing."""
+        return self._told
+
+
+def counted_again(batch: Batch) -> list[Refused]:
+    """How a lot of letters changes the counts of what was refused: less for the old reasons, more for the new ones."""
+    if batch.retaken is None:
+        return []
+    found = Counter[tuple[str, str, str, int | None]]()
+    for kept in batch.retaken.letters:
+        found[_key(kept.letter)] -= 1
+    for _, letter in batch.retaken.refused:
+        found[_key(letter)] += 1
+    return [Refused(*key[:3], n, key[3]) for key, n in found.items() if n]
+
+
+def _key(letter: DeadLetter) -> tuple[str, str, str, int | None]:
+    hour = None if letter.received_at is None else letter.received_at // NS_PER_HOUR
+    return letter.device or "", str(letter.reason), letter.broker, hour
