@@ -39,6 +39,8 @@ class ChirpStack(LorawanFormat):
         dev_eui = info.get("devEui")
         if dev_eui is None and "gatewayId" in content:
             return None  # what a gateway says of itself
+        if "integrationName" in content:
+            return None  # what another service made of an uplink, such as a place
         found = (lorawan.eui(dev_eui, "$.deviceInfo.devEui"), *lorawan.names(info.get("deviceName")))
         if not any(name in content for name in _UPLINK_FIELDS):
             return None  # another event, such as the status of the battery
@@ -51,6 +53,7 @@ class ChirpStack(LorawanFormat):
             time_ns=lorawan.first_time(
                 (_with_dash(content.get("time")), "$.time"),
                 *_times_of(gateways, "nsTime"),
+                *_times_of(gateways, "gwTime"),
                 *_times_of(gateways, "time"),
             ),
             rssi_dbm=lorawan.best_rssi(gateways),

@@ -1,7 +1,8 @@
 """LORIOT: uplinks as ``rx``, and the same again as ``gw`` with every gateway that heard them.
 
 Source: LORIOT's documentation of its application output, and samples in thingsboard/data-converters. Bytes are
-hexadecimal digits, times Unix milliseconds. Both forms have the same ``ts``, so that the second is a duplicate.
+hexadecimal digits, times Unix milliseconds. An output should be set to one of both forms: the second is a duplicate of
+the first only where it has the same ``ts``.
 """
 
 from __future__ import annotations

@@ -42,9 +42,12 @@ class TheThingsStack(LorawanFormat):
         decoded = message.get("decoded_payload")
         if decoded is not None and not isinstance(decoded, dict):
             raise RefusedError(Reason.WRONG_TYPE, "$.uplink_message.decoded_payload must be an object or null")
+        f_port = lorawan.port(message.get("f_port"), "$.uplink_message.f_port")
+        if f_port is None and not decoded:
+            return None  # fields that are 0 are left out, and of port 0 the network is the only reader
         return Uplink(
             names=_names(content.get("end_device_ids")),
-            f_port=lorawan.port(message.get("f_port"), "$.uplink_message.f_port"),
+            f_port=f_port,
             data=lorawan.from_base64(message.get("frm_payload"), "$.uplink_message.frm_payload"),
             fields=decoded,
             time_ns=lorawan.first_time(

@@ -119,6 +119,7 @@ def test_other_events_are_known_by_their_fields_too() -> None:
     status = uplink(fCnt=None, fPort=None, data=None) | {"margin": 8, "batteryLevel": 0.0}
     check(status)
     check({"time": "2023-05-22T07:47:05Z", "gatewayId": "6a7e111a10000000", "stats": {}})
+    check(uplink(data=None) | {"integrationName": "loracloud", "object": {"distance": 3}})
 
 
 @pytest.mark.parametrize("changes", [{"fPort": 0}, {"data": None}, {"data": ""}, {"data": "", "object": {}}])

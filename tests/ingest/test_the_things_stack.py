@@ -93,7 +93,7 @@ def test_other_messages_hold_no_reading(name: str) -> None:
     assert decode("the_things_stack", message, UDL) == ([], [], 1)
 
 
-@pytest.mark.parametrize("changes", [{"f_port": 0}, {"frm_payload": None}, {"frm_payload": ""}])
+@pytest.mark.parametrize("changes", [{"f_port": 0}, {"f_port": None}, {"frm_payload": None}, {"frm_payload": ""}])
 def test_an_uplink_for_the_network_alone_holds_no_reading(changes: dict[str, Any]) -> None:
     assert decode("the_things_stack", uplink(**changes), UDL) == ([], [], 1)
 
