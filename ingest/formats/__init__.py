@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ingest.formats.chirpstack import ChirpStack
+from ingest.formats.loriot import Loriot
 from ingest.formats.pantau_json import PantauJson
+from ingest.formats.senml import SenmlCbor, SenmlJson
+from ingest.formats.sparkplug import Sparkplug
+from ingest.formats.the_things_stack import TheThingsStack
 from ingest.readings import Readings
 
 
@@ -27,5 +32,11 @@ class Format(Protocol):
 
 FORMATS: dict[str, Callable[[], Format]] = {
     "pantau_json": PantauJson,
+    "senml_json": SenmlJson,
+    "senml_cbor": SenmlCbor,
+    "sparkplug_b": Sparkplug,
+    "chirpstack": ChirpStack,
+    "the_things_stack": TheThingsStack,
+    "loriot": Loriot,
 }
 """Name in the configuration and in the catalogue of models → maker."""
