@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from storage.store import PipelineStatus, StoredBatch
+from storage.store import AccountHour, PipelineStatus, StoredBatch
 from telemetry.directory import Datastream, Device, Directory, Ladder, Site, Step
 from telemetry.observations import NS_PER_S, Observations
 from telemetry.results import DTYPES, Transitions, Windows
@@ -68,6 +68,7 @@ def batch(
     transition_rows: list[dict[str, float]] = (),  # type: ignore[assignment]
     pipeline: tuple[PipelineStatus, ...] = (),
     of: Directory | None = None,
+    account: tuple[AccountHour, ...] = (),
 ) -> StoredBatch:
     """A batch from one journal position."""
     return StoredBatch(
@@ -78,6 +79,7 @@ def batch(
         windows(list(window_rows)),
         transitions(list(transition_rows)),
         pipeline,
+        account,
     )
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from storage import embedded
 from storage.embedded import NS_PER_DAY, EmbeddedStore
 from storage.errors import StoreUnavailable
-from storage.store import PipelineStatus
+from storage.store import AccountHour, PipelineStatus
 from telemetry.observations import NS_PER_S, Observations
 from tests.storage.city import T0, batch, directory, seconds
 
@@ -164,6 +164,41 @@ def test_pipeline_status_comes_back(store):
     store.write(batch(1, pipeline=(status,)))
     store.write(batch(2, pipeline=(PipelineStatus(T0 + NS_PER_S),)))
     assert store.pipeline(*FOREVER) == [status, PipelineStatus(T0 + NS_PER_S)]
+
+
+def test_the_account_of_an_hour_is_that_of_its_last_telling(store, monkeypatch):
+    monkeypatch.setattr(embedded, "FRESH_FILES", 2)
+    first = AccountHour("dev-0", T0, 60.0, 5, 1, 2, 0, 4, telling=1)
+    other = AccountHour("", T0, 0.0, 0, 0, 7, 0, 0, telling=1)
+    again = replace(first, received=6, stored=5, telling=2)
+    store.write(batch(9, account=(first, other)))
+    store.write(batch(9, account=(again,)))
+    assert store.account(*FOREVER) == [other, again]
+    # It does not come from the journal: what is forgotten and taken again does not bring it back.
+    assert store.last_position() == -1
+    store.forget_after(3)
+    store.merge()
+    store.merge_quiet_days(quiet_s=-1)
+    assert store.account(T0, T0 + 1) == [other, again]
+    assert store.account(T0 + 1, T0 + 2) == []
+
+
+def test_readings_are_counted_once_by_whole_hours(store):
+    hour = 3600 * NS_PER_S
+    assert store.count_by_hour(*FOREVER).datastream == []
+    start = T0 // hour * hour
+    times = [(0, start), (0, start + hour - 1), (0, start + hour), (1, -1), (1, -hour), (1, -hour - 1)]
+    store.write(batch(1, [(s, t, 1.0, 1) for s, t in times]))
+    store.write(batch(2, [(0, start, 2.0, 1)]))
+    found = store.count_by_hour(-(2**62), 2**62)
+    got = dict(zip(zip(found.datastream, found.hour_ns.tolist(), strict=True), found.count.tolist(), strict=True))
+    assert got == {
+        ("gauge-0", start): 2,
+        ("gauge-0", start + hour): 1,
+        ("gauge-1", -hour): 2,
+        ("gauge-1", -2 * hour): 1,
+    }
+    assert found.count.sum() == store.count_readings(-(2**62), 2**62)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import urllib.request
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -17,7 +18,7 @@ from storage.embedded import EmbeddedStore
 from storage.errors import StoreRefused, StoreUnavailable
 from storage.influx import LINES_PER_REQUEST, InfluxStore
 from storage.settings import Secret, StoreSettings
-from storage.store import AlarmRecord, PipelineStatus
+from storage.store import AccountHour, AlarmRecord, PipelineStatus
 from telemetry.observations import NS_PER_S, Observations
 from tests.real_parts.influxdb import InfluxDB, VictoriaMetrics, free_port
 from tests.storage.city import T0, batch, seconds
@@ -123,6 +124,28 @@ def test_the_database_is_made_and_rows_come_back_exactly(store):
     assert store.count_readings(T0, T0 + 2, datastream="gauge-0") == 2
     assert store.count_readings(T0, T0 + 1, datastream="gauge-1") == 0
     assert store.check() is None
+
+
+@pytest.mark.influxdb
+def test_readings_are_counted_by_hour_and_the_account_is_that_of_its_last_telling(store):
+    assert store.count_by_hour(T0, T0 + HOUR).datastream == []
+    start = T0 // HOUR * HOUR
+    rows = [(0, start, 1.0, 1), (0, start + HOUR - 1, 1.0, 1), (0, start + HOUR, 1.0, 1), (1, start + 5, 1.0, 1)]
+    rows += [(1, start + 9000 * HOUR, float("nan"), 9)]
+    store.write(batch(1, rows))
+    found = store.count_by_hour(start, start + 9001 * HOUR)
+    got = dict(zip(zip(found.datastream, found.hour_ns.tolist(), strict=True), found.count.tolist(), strict=True))
+    assert got == {
+        ("gauge-0", start): 2,
+        ("gauge-0", start + HOUR): 1,
+        ("gauge-1", start): 1,
+        ("gauge-1", start + 9000 * HOUR): 1,
+    }
+    first = AccountHour("dev-0", start, 60.0, 5, 1, 2, 0, 4)
+    other = AccountHour("", start, 0.0, 0, 0, 7, 0, 0)
+    store.write(batch(1, account=(first, other)))
+    store.write(batch(1, account=(replace(first, received=6, stored=5),)))
+    assert store.account(start, start + 1) == [other, replace(first, received=6, stored=5)]
 
 
 @pytest.mark.influxdb

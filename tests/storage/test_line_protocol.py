@@ -14,7 +14,7 @@ from storage.influx import InfluxStore
 from storage.line_protocol import LineEncoder, joined
 from storage.schema import MEASUREMENTS, FieldType
 from storage.settings import StoreSettings
-from storage.store import PipelineStatus
+from storage.store import AccountHour, PipelineStatus
 from telemetry.directory import Datastream, Device, Directory, Installation, Site
 from telemetry.observations import NS_PER_S
 from tests.real_parts.influxdb import InfluxDB
@@ -175,7 +175,7 @@ def test_an_alarm_and_a_status_by_hand():
         "peak": 700.0,
         "peak_at": T0,
     }
-    status = PipelineStatus(T0, 1, 2, 3, 4, 5, 6, 0.25, 7, 8, 9, 10)
+    status = PipelineStatus(T0, 1, 2, 3, 4, 5, 6, 0.25, 7, 8, 9, 10, 11, math.nan)
     lines = LineEncoder().lines([batch(1, transition_rows=[raised, silent], pipeline=(status,))]).to_list()
     assert lines == [
         (
@@ -189,7 +189,8 @@ def test_an_alarm_and_a_status_by_hand():
         ),
         (
             r"pipeline,city=kota\ banjir messages=1i,readings=2i,refused=3i,duplicates=4i,late=5i,stored=6i,"
-            f"latency_s=0.25,backlog_rows=7i,spool_bytes=8i,brokers=9i,brokers_connected=10i {T0}"
+            f"latency_s=0.25,backlog_rows=7i,spool_bytes=8i,brokers=9i,brokers_connected=10i,"
+            f"backlog_messages=11i {T0}"
         ),
     ]
 
@@ -197,7 +198,16 @@ def test_an_alarm_and_a_status_by_hand():
 def test_every_field_of_the_schema_is_written_with_its_type():
     raised = {"kind": 1, "subject": 1, "at": T0, "severity": 2, "value": 1.0, "threshold": 2.0, "peak": 1.0}
     lines = LineEncoder().lines(
-        [batch(1, [(1, T0, 1.0, 1)], [(1, 60, T0, 1, 1, 1.0)], [raised], (PipelineStatus(T0),))]
+        [
+            batch(
+                1,
+                [(1, T0, 1.0, 1)],
+                [(1, 60, T0, 1, 1, 1.0)],
+                [raised],
+                (PipelineStatus(T0),),
+                account=(AccountHour("dev-0", T0, 60.0, 5, 1, 2, 0, 4),),
+            )
+        ]
     )
     for line in lines.to_list():
         head, rest = line.replace("\\ ", "_").split(" ", 1)

@@ -119,12 +119,14 @@ def test_a_left_over_spool_is_written_first_at_the_next_start(fake, tmp_path):
         writer.put(seconds(p))
     writer.close()
     assert writer.stored_position() == 9 and fake.positions == []
+    assert writer.written_position() == -1  # safe, but not in the store
     fake.down = False
     again = StoreWriter(fake, tmp_path, FAST, position=9)
     assert again.stored_position() == 9
     again.put(seconds(10))
     again.close()
     assert fake.positions == list(range(11))
+    assert again.written_position() == 10
 
 
 def test_closing_without_draining_spools_what_is_in_memory(fake, tmp_path):
