@@ -82,6 +82,7 @@ MENDABLE = frozenset(
         Reason.UNKNOWN_PROPERTY,
         Reason.NOT_INSTALLED,
         Reason.NOT_A_GATEWAY,
+        Reason.UNDECODABLE,
         Reason.WRONG_UNIT,
         Reason.TIME_IN_FUTURE,
         Reason.TIME_TOO_OLD,

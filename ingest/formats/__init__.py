@@ -12,6 +12,7 @@ from ingest.formats.chirpstack import ChirpStack
 from ingest.formats.loriot import Loriot
 from ingest.formats.pantau_json import PantauJson
 from ingest.formats.senml import SenmlCbor, SenmlJson
+from ingest.formats.smart_data_models import SmartDataModels
 from ingest.formats.sparkplug import Sparkplug
 from ingest.formats.the_things_stack import TheThingsStack
 from ingest.readings import Readings
@@ -34,6 +35,7 @@ FORMATS: dict[str, Callable[[], Format]] = {
     "pantau_json": PantauJson,
     "senml_json": SenmlJson,
     "senml_cbor": SenmlCbor,
+    "smart_data_models": SmartDataModels,
     "sparkplug_b": Sparkplug,
     "chirpstack": ChirpStack,
     "the_things_stack": TheThingsStack,

@@ -347,7 +347,7 @@ def _decode_object(item: Any, path: str, streams: Mapping[str, int], readings: R
             unit = units.get(name)
             if unit is not None and type(unit) is not str:
                 raise RefusedError(Reason.WRONG_TYPE, f"{where}: its unit must be a string, got {kind(unit)}")
-            readings.add(index, name, _number(value, name, where), unit, observed_at, fragment)
+            readings.add(index, name, number_of(value, name, where), unit, observed_at, fragment)
         except RefusedError as refused:
             readings.refuse(refused.reason, refused.detail, device=named, fragment=fragment)
 
@@ -400,7 +400,7 @@ def unknown_property(name: str, streams: Mapping[str, int]) -> RefusedError:
     return RefusedError(Reason.UNKNOWN_PROPERTY, f"{short(name)} is no observed property")
 
 
-def _number(value: object, property_name: str, where: str) -> float:
+def number_of(value: object, property_name: str, where: str) -> float:
     if type(value) is float or type(value) is int:
         try:
             number = float(value)
