@@ -33,6 +33,9 @@ STORED_TOPIC, RETAINED_TOPIC = "$SYS/broker/store/messages/count", "$SYS/broker/
 to take or to acknowledge it."""
 FIGURES = (DROPPED_TOPIC, STORED_TOPIC, RETAINED_TOPIC)
 """What a broker tells of itself."""
+_FIGURE_NAMES = {name.encode(): name for name in FIGURES}
+_QOS_0 = (0x30, 0x31)
+"""First bytes of PUBLISH packets at QoS 0; the second is of a stored message."""
 _COALESCE_S = 0.002
 _READ_BYTES = 65_536
 _READS_AT_ONCE = 16
@@ -180,7 +183,7 @@ class Connection:
         if self._paused:
             self._wake()
 
-    def note_figure(self, topic: str, payload: bytes) -> None:
+    def _note_figure(self, topic: str, payload: bytes) -> None:
         """Take what the broker tells of itself on one of ``FIGURES``."""
         try:
             count = int(payload)
@@ -382,6 +385,7 @@ class _Conversation:
             finally:
                 # Also before a broken stream ends the connection: what was whole is handed on.
                 c._bytes += len(data)
+                self._look_for_figures(chunk)
                 if chunk.topics:
                     c._delivered_bytes += chunk.size
                     c._delivered_messages += len(chunk.topics)
@@ -389,6 +393,16 @@ class _Conversation:
             for packet in control:
                 self._hear(packet)
         return True
+
+    def _look_for_figures(self, chunk: Chunk) -> None:
+        """Take the broker's figures at once: they must not wait behind what is to be decoded. They are QoS 0."""
+        for head in _QOS_0:
+            place = chunk.heads.find(head)
+            while place >= 0:
+                name = _FIGURE_NAMES.get(chunk.topics[place])
+                if name is not None:
+                    self._c._note_figure(name, chunk.payloads[place])
+                place = chunk.heads.find(head, place + 1)
 
     def _send(self) -> None:
         while self._out:

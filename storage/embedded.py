@@ -102,7 +102,12 @@ _STATUS_FIELDS = (
     "spool_bytes",
     "brokers",
     "brokers_connected",
+    "backlog_messages",
+    "clear_in_s",
 )
+_STATUS_FLOATS = ("latency_s", "clear_in_s")
+_STATUS_LATER = ("backlog_messages", "clear_in_s")
+"""Files of the first version lack these; they read as 0."""
 
 
 class EmbeddedStore:
@@ -244,6 +249,8 @@ class EmbeddedStore:
         if found is None:
             return []
         keep = last_of_each(found["position"], found["at_ns"])
+        for name in _STATUS_LATER:
+            found.setdefault(name, np.zeros(found["at_ns"].size))
         columns = {name: found[name][keep].tolist() for name in ("at_ns", *_STATUS_FIELDS)}
         return [
             PipelineStatus(columns["at_ns"][i], **{c: columns[c][i] for c in _STATUS_FIELDS}) for i in range(len(keep))
@@ -359,7 +366,7 @@ class EmbeddedStore:
 
     def _merge_files(self, kind: str, files: Sequence[DataFile], level: int) -> None:
         """Replace ``files`` by one file for each day; of rows with one identity the newest stays."""
-        frame = pl.concat([_read(self.folder / f.name) for f in files])
+        frame = pl.concat([_read(self.folder / f.name) for f in files], how="diagonal")  # older ones lack columns
         identity = list(_IDENTITY[kind])
         frame = frame.sort([*identity, "position"], maintain_order=True)
         # The last of each run of equal identities; DataFrame.unique needs twice the memory and four times as long.
@@ -436,7 +443,8 @@ class EmbeddedStore:
     ) -> dict[str, npt.NDArray[Any]] | None:
         names = columns if columns == "*" else f"{columns}, position"
         clause = f"{_TIME[kind]} >= ? AND {_TIME[kind]} < ? AND {where}"
-        sql = f"SELECT {names} FROM read_parquet(?, hive_partitioning = false) WHERE {clause}"
+        union = ", union_by_name = true" if columns == "*" else ""
+        sql = f"SELECT {names} FROM read_parquet(?, hive_partitioning = false{union}) WHERE {clause}"
         return self._query(kind, sql, start_ns, end_ns, *values)
 
     def _query(
@@ -452,7 +460,7 @@ class EmbeddedStore:
                     return None
                 with self._duck.cursor() as cursor:
                     found = cursor.execute(sql, [files, start_ns, end_ns, *values]).fetchnumpy()
-                return {name: np.asarray(column) for name, column in found.items()}
+                return {name: _filled(column) for name, column in found.items()}
             except (duckdb.Error, sqlite3.Error) as error:
                 if attempt == 4 or not isinstance(error, duckdb.IOException):
                     raise StoreUnavailable(f"reading {self.folder} failed: {error}") from error
@@ -518,8 +526,8 @@ def _alarms_frame(batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
 def _pipeline_frame(batches: Sequence[StoredBatch]) -> pl.DataFrame | None:
     rows = [
         {"at_ns": s.at}
-        | {name: getattr(s, name) for name in _STATUS_FIELDS if name != "latency_s"}
-        | {"latency_s": float(s.latency_s), "position": b.last_position}
+        | {name: float(getattr(s, name)) if name in _STATUS_FLOATS else getattr(s, name) for name in _STATUS_FIELDS}
+        | {"position": b.last_position}
         for b in batches
         for s in b.pipeline
     ]
@@ -569,6 +577,13 @@ def _described(frame: pl.DataFrame, name: str, kind: str, level: int, day: int) 
         rows=len(frame),
         created_at_s=time.time(),
     )
+
+
+def _filled(column: Any) -> npt.NDArray[Any]:
+    """A column of numbers that older files lack is 0 there."""
+    if np.ma.isMaskedArray(column) and column.dtype.kind in "iuf":
+        return np.asarray(np.ma.filled(column, 0))
+    return np.asarray(column)
 
 
 def _read(path: Path) -> pl.DataFrame:

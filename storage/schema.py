@@ -164,6 +164,8 @@ PIPELINE = Measurement(
         Field("spool_bytes", _I, "B", "Size of the spool on disk."),
         Field("brokers", _I, "", "Brokers in the configuration."),
         Field("brokers_connected", _I, "", "Brokers that are connected."),
+        Field("backlog_messages", _I, "", "Messages that wait to be taken in, here or at the brokers."),
+        Field("clear_in_s", _F, "s", "When none will wait any more; left out while they do not become fewer."),
     ),
     "When the status was taken, in the pipeline's clock.",
 )

@@ -44,6 +44,9 @@ class PipelineStatus:
     spool_bytes: int = 0
     brokers: int = 0
     brokers_connected: int = 0
+    backlog_messages: int = 0
+    clear_in_s: float = 0.0
+    """NaN while what waits does not become less."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,17 @@ class StoreStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitedDevice:
+    """A device that sends more than it may; what is beyond is refused."""
+
+    device: str
+    since_ns: int
+    """[ns since 1970 UTC]"""
+    refused: int
+    """Readings, since then."""
+
+
+@dataclass(frozen=True, slots=True)
 class HealthStatus:
     """What went through the pipeline since it started, and how it is now."""
 
@@ -46,6 +57,12 @@ class HealthStatus:
     """From reception to result, recently; None if nothing came."""
     brokers: tuple[BrokerStatus, ...] = ()
     store: StoreStatus | None = None
+    backlog_messages: int = 0
+    """Messages that wait to be taken in, here or at the brokers."""
+    clear_in_s: float | None = 0.0
+    """When none will wait any more, if it goes on like this; None while they do not become fewer."""
+    limited_devices: tuple[LimitedDevice, ...] = ()
+    """Devices that send more than they may, the worst first."""
 
     @property
     def refused(self) -> int:

@@ -483,6 +483,13 @@ class LiveCity:
                 }
                 for b in h.brokers
             ],
+            "backlog": {
+                "messages": h.backlog_messages,
+                "clear_in_s": None if h.clear_in_s is None else round(h.clear_in_s, 1),
+            },
+            "limited_devices": [
+                {"device": d.device, "since": rfc3339(d.since_ns), "refused": d.refused} for d in h.limited_devices
+            ],
             "store": None if h.store is None else asdict(h.store),
         }
 

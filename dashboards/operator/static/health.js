@@ -23,6 +23,18 @@ function troubles() {
     const since = b.since && { name: b.name, time: momentText(Date.parse(b.since), now()) };
     found.push(since ? t("trouble.broker", since) : t("trouble.broker.never", { name: b.name }));
   }
+  const backlog = health?.backlog;
+  if (backlog?.messages && backlog.clear_in_s !== 0) {
+    const waiting = { n: number(backlog.messages) };
+    found.push(
+      backlog.clear_in_s === null
+        ? t("trouble.backlog.grows", waiting)
+        : t("trouble.backlog", { ...waiting, span: spanText(backlog.clear_in_s * 1000) }),
+    );
+  }
+  for (const d of health?.limited_devices ?? []) {
+    found.push(t("trouble.limited", { device: d.device, n: number(d.refused), time: momentText(Date.parse(d.since), now()) }));
+  }
   if (health?.store && !health.store.ok) found.push(t("trouble.store", { backlog: number(health.store.backlog_rows) }));
   const age = health?.last_reading_age_s;
   if (age !== null && age !== undefined) {
@@ -56,6 +68,7 @@ export function HealthStrip() {
   }
   parts.push([t("health.messages", { n: number(h.messages_per_s, h.messages_per_s < 10 ? 1 : 0) }), "", ""]);
   if (h.latency_s !== null) parts.push([t("health.latency", { n: number(h.latency_s, h.latency_s < 10 ? 1 : 0) }), "", ""]);
+  if (h.backlog?.messages) parts.push([t("health.waiting", { n: number(h.backlog.messages) }), "", ""]);
   parts.push([t("health.refused", { n: number(h.refused_today) }), "", ""]);
   parts.push([t("health.duplicates", { n: number(h.duplicates) }), "", ""]);
   parts.push([t("health.late", { n: number(h.late) }), "", ""]);
