@@ -143,10 +143,20 @@ class Receiver:
         """Whether each broker was connected at the last look, and in which session."""
         self._since: list[int | None] = [None] * len(self._connections)
         """By the broker's clock: since when that is so."""
+        self._one_stream = self._clock_source is ClockSource.BROKER and len(self._connections) == 1
         self.clock_speed = 1.0
         """How fast the broker's clock says it runs. [times real time]"""
         self.clock_steps_back = 0
         """Clock messages that were ignored because they told an earlier time."""
+
+    def go_on_listening(self, since_ns: int) -> None:
+        """Before ``start``: the broker has been heard since then, by its own clock, before this process began.
+
+        It counts only with the broker's clock and one broker, and if the broker still has our session: then nothing
+        was missed. [ns since 1970 UTC]
+        """
+        if self._one_stream:
+            self._since[0], self._seen[0] = since_ns, (True, -1)
 
     def start(self) -> None:
         """Begin to connect to all brokers."""
@@ -394,8 +404,15 @@ class Receiver:
     def _follow_listening(self, now: int | None) -> None:
         """Note, by the broker's clock, when each broker got connected or lost."""
         for i, connection in enumerate(self._connections):
-            session = connection.session
-            seen, before = (connection.status().connected, session), self._seen[i]
+            session, status = connection.session, connection.status()
+            seen, before = (status.connected, session), self._seen[i]
+            if self._one_stream and self._since[i] is not None:
+                if not seen[0]:
+                    continue  # its clock comes the same way as its readings: while we hear nothing, no time passes
+                if seen != before and not status.resumed:
+                    self._since[i] = self._clock if self._clock is not None else now
+                self._seen[i] = seen
+                continue
             still_lost = before is not None and not before[0] and not seen[0]  # another attempt failed
             if self._since[i] is None or (seen != before and not still_lost):
                 self._since[i] = self._clock if self._clock is not None else now

@@ -43,6 +43,7 @@ from pantau.snapshot import Snapshot
 from pantau.startup import StartupError
 from pantau.watching import FleetWatch
 from processing.core import State, step
+from processing.silence import DEAF
 from storage.embedded import EmbeddedStore
 from storage.errors import SpoolFull
 from storage.influx import InfluxStore
@@ -225,6 +226,9 @@ class Pipeline:
             clock_source=self.settings.clock.source,
         )
         self._closers.append(self.receiver.close)
+        heard = self.state.silence.listening
+        if isinstance(self.receiver, Receiver) and heard.size and int(heard[0]) != DEAF:
+            self.receiver.go_on_listening(int(heard[0]))
         self.receiver.start()
         self.watch.logins.follow(self.settings.brokers)
         self._closers.append(self.watch.logins.close)

@@ -103,9 +103,8 @@ class Link:
                     continue
                 if not select.select([source], [], [], _LOOK_S)[0]:
                     continue
-                data = source.recv(
-                    min(_PIECE, max(int(self._bytes_per_s * _LOOK_S), 64)) if self._bytes_per_s else _PIECE
-                )
+                rate = self._bytes_per_s
+                data = source.recv(min(_PIECE, max(int(rate * _LOOK_S), 64)) if rate else _PIECE)
                 if not data:
                     break
                 if self._delay_s or rate:

@@ -143,14 +143,13 @@ class PassRun:
             # Its session must be there before anything is published: from then on the broker keeps what it misses.
             self._wait(self.pipeline.listens, "the pipeline to listen")
             log.info("the pipeline listens after %.1f s", time.monotonic() - began)
+            struck = [f for f in self._faults if f.kind not in SENDER_KINDS]
             workers = [
-                threading.Thread(target=self._inject, args=(f,), name=f"fault-{f.number}", daemon=True)
-                for f in self._faults
-                if f.kind not in SENDER_KINDS
+                threading.Thread(target=self._inject, args=(f,), name=f"fault-{f.number}", daemon=True) for f in struck
             ]
             for worker in workers:
                 worker.start()
-            self._send_fleet()
+            self._send_fleet([w for w, f in zip(workers, struck, strict=True) if f.kind == Kind.BROKER_KILLED])
             self._move()
             log.info("all is sent after %.1f s", time.monotonic() - began)
             for worker in workers:
@@ -212,10 +211,14 @@ class PassRun:
 
     # -------------------------------------------------------------------------------------------------------- sending
 
-    def _send_fleet(self) -> None:
+    def _send_fleet(self, broker_kills: Sequence[threading.Thread]) -> None:
+        """Send all minutes; ``broker_kills`` must be over before the last ones."""
         ticks = self._script.ticks
         begin = self._script.clock(self._script.start_ms)
         while not self._finished():
+            if self._tick == len(ticks) - 3:
+                for worker in broker_kills:
+                    worker.join(40)
             try:
                 if self._tick == 0:
                     self.sender.send([begin])

@@ -371,6 +371,47 @@ def test_the_brokers_clock(broker: Mosquitto, request: pytest.FixtureRequest) ->
             publisher.send(clock, b"", retain=True)
 
 
+def told(broker: Mosquitto, receiver: Receiver, now_s: int) -> None:
+    """Tell the time, and have it heard."""
+    with Publisher(broker.port) as publisher:
+        publisher.send(topic("clock"), json.dumps({"now": now_s}))
+    (batch,) = collect(receiver, 1, now=lambda: None)
+    assert batch.clock == now_s * S
+
+
+def test_by_its_own_clock_a_broker_is_heard_without_a_break_as_long_as_it_keeps_our_session() -> None:
+    # Its clock comes the same way as its readings, so while we hear nothing no time passes and nobody falls silent.
+    with Mosquitto(persistence=True) as broker:
+        with receiving(at(broker), clock=ClockSource.BROKER) as receiver:
+            told(broker, receiver, 1000)
+            broker.stop()
+            until(lambda: not receiver.status()[0].connected)
+            receiver.poll(directory(), None, 0.1)
+            assert [(b.connected, b.since) for b in receiver.brokers] == [(True, 1000 * S)]
+            broker.start()
+            until(lambda: receiver.status()[0].connects == 2)
+            told(broker, receiver, 2000)
+            assert receiver.listening_since_ns == 1000 * S
+        # Another process that knows since when, as after a kill.
+        receiver = Receiver([at(broker)], city=CITY, clock_source=ClockSource.BROKER)
+        receiver.go_on_listening(1000 * S)
+        receiver.start()
+        try:
+            until(lambda: receiver.status()[0].connects == 1)
+            told(broker, receiver, 3000)
+            assert receiver.listening_since_ns == 1000 * S
+            # A broker that has forgotten the session has lost messages: what is silent since then may have spoken.
+            broker.kill()
+            for kept in broker.folder.glob("*.db"):
+                kept.unlink()
+            broker.start()
+            until(lambda: receiver.status()[0].connects == 2)
+            told(broker, receiver, 4000)
+            assert receiver.listening_since_ns == 3000 * S
+        finally:
+            receiver.close()
+
+
 def test_before_the_brokers_clock_has_spoken(broker: Mosquitto, request: pytest.FixtureRequest) -> None:
     with (
         receiving(named(broker, request), clock=ClockSource.BROKER) as receiver,
