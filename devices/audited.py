@@ -50,9 +50,9 @@ class AuditedEdit:
     def record(self, action: str, kind: str, subject: str, before: object, after: object) -> None:
         """Note a change of the Directory for the audit trail."""
         self.changed = True
-        self.note(action, kind, subject, before, after)
+        self.note(action, kind, subject, before, after, version=self.version + 1)
 
-    def note(self, action: str, kind: str, subject: str, before: object, after: object) -> None:
+    def note(self, action: str, kind: str, subject: str, before: object, after: object, *, version: int = 0) -> None:
         """Note a change that the pipeline need not know of."""
         self._audit.append(
             {
@@ -63,6 +63,7 @@ class AuditedEdit:
                 "subject": subject,
                 "before_json": "" if before is None else msgspec.json.encode(before).decode(),
                 "after_json": "" if after is None else msgspec.json.encode(after).decode(),
+                "directory_version": version,
             }
         )
 
@@ -101,7 +102,7 @@ class AuditedEdit:
         }
         rows = []
         for index, entry in devices.items():
-            words = [entry.id, entry.serial, entry.eui]
+            words = [entry.id, entry.serial, entry.eui, entry.alias]
             if index in where:
                 site = sites[where[index][0]]
                 words += [site.id, site.name]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import Text, bindparam, delete, func, insert, select, update
 
 from devices import content
 from devices.audited import AuditedEdit
@@ -139,6 +139,7 @@ class Edit(AuditedEdit):
         self.update(DeviceRow, "id", [_device_values(e) for e in changed])
         self.searched.update(old[e.id][0] for e in changed)
         self._check_labels([*added, *changed])
+        self._check_names([*added, *changed])
         self.record_all("device", given, {name: entry for name, (_, entry) in old.items()})
         self.take_down([e.id for e in changed if e.state == DeviceState.RETIRED], self.at, state=DeviceState.RETIRED)
 
@@ -159,6 +160,28 @@ class Edit(AuditedEdit):
                 raise InvalidEntryError(
                     f"devices {other!r} and {row.id!r} of model {row.model!r} cannot both have the serial number "
                     f"{row.serial!r}"
+                )
+
+    def _check_names(self, entries: Sequence[DeviceEntry]) -> None:
+        """No device has an alias that messages could take for another device, whatever the case."""
+        names = {name.lower() for e in entries for name in (e.id, e.serial, e.eui, e.alias) if name}
+        query: content.Query = select(DeviceRow.id, DeviceRow.alias).where(DeviceRow.alias != "")
+        aliases = content.rows_in(self.connection, query, func.lower(DeviceRow.alias, type_=Text), names)
+        holder: dict[str, str] = {}
+        called = [(row.id, row.alias) for row in aliases]
+        for column, small in (
+            (DeviceRow.id, func.lower(DeviceRow.id, type_=Text)),
+            (DeviceRow.serial, func.lower(DeviceRow.serial, type_=Text)),
+            (DeviceRow.eui, DeviceRow.eui),
+        ):
+            wanted = {row.alias.upper() if small is DeviceRow.eui else row.alias.lower() for row in aliases}
+            called += [tuple(r) for r in content.rows_in(self.connection, select(DeviceRow.id, column), small, wanted)]
+        for device, name in called:
+            other = holder.setdefault(name.lower(), device)
+            if other != device:
+                raise InvalidEntryError(
+                    f"device {other!r} cannot have the alias {name!r}: device {device!r} is called so "
+                    "(capital and small letters are the same here)"
                 )
 
     def put_streams(self, entries: Iterable[tuple[DatastreamEntry, str]], *, reason: str) -> None:

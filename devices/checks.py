@@ -13,7 +13,7 @@ import msgspec
 
 from devices.entities import CalibrationEntry, DatastreamEntry, DeviceEntry, District, SiteEntry
 from devices.errors import InvalidEntryError
-from telemetry.directory import MAX_DURATION_S, Limits, check_ladder
+from telemetry.directory import CLOCKS, MAX_DURATION_S, Limits, check_ladder
 from telemetry.properties import PROPERTIES
 
 RESERVED_DEVICE = "clock"
@@ -122,7 +122,7 @@ longitude 53.4 is far from every other site of the city
 
 
 def normal_device(device: DeviceEntry) -> DeviceEntry:
-    """The EUI in capitals without separators, as it is compared; spaces around the serial number cut off.
+    """The EUI in capitals without separators, as it is compared; spaces around serial number and alias cut off.
 
     Examples
     --------
@@ -130,10 +130,10 @@ def normal_device(device: DeviceEntry) -> DeviceEntry:
     '24E124710D3A000F'
     """
     eui = re.sub(r"[\s:.-]", "", device.eui).upper()
-    serial = device.serial.strip()
-    if eui == device.eui and serial == device.serial:
+    serial, alias = device.serial.strip(), device.alias.strip()
+    if eui == device.eui and serial == device.serial and alias == device.alias:
         return device
-    return msgspec.structs.replace(device, eui=eui, serial=serial)
+    return msgspec.structs.replace(device, eui=eui, serial=serial, alias=alias)
 
 
 def check_device_entry(device: DeviceEntry) -> None:
@@ -148,8 +148,15 @@ def check_device_entry(device: DeviceEntry) -> None:
         raise InvalidEntryError(
             f"{where}: silence_after_s must be at most {MAX_DURATION_S:.0f}, got {device.silence_after_s}"
         )
-    for name in ("serial", "model", "firmware"):
+    for name in ("serial", "model", "firmware", "alias"):
         check_text(getattr(device, name), f"{where}: {name}", longest=200)
+    if device.clock not in CLOCKS:
+        raise InvalidEntryError(f"{where}: clock must be one of {', '.join(CLOCKS)}, got {device.clock!r}")
+    if device.interval_s is not None and not 0 < device.interval_s <= MAX_DURATION_S:
+        raise InvalidEntryError(
+            f"{where}: interval_s must be above 0 and at most {MAX_DURATION_S:.0f}, or left out, "
+            f"got {device.interval_s}"
+        )
     if device.eui and not _EUI.fullmatch(device.eui):
         raise InvalidEntryError(f"{where}: eui must be 16 hexadecimal digits, got {device.eui!r}")
 

@@ -92,10 +92,23 @@ class DeviceTable(Table, frozen=True, kw_only=True):
     site: str
     model: str = ""
     silence_after_s: float = 3600.0
+    alias: str = ""
+    gateway: bool = False
+    clock: Literal["utc", "local", "none"] = "utc"
+    interval_s: float | None = None
 
     def device(self) -> Device:
         """As the Directory has it."""
-        return Device(self.id, self.site, self.model, self.silence_after_s)
+        return Device(
+            self.id,
+            self.site,
+            self.model,
+            self.silence_after_s,
+            names=(self.alias,) if self.alias else (),
+            interval_s=self.interval_s,
+            gateway=self.gateway,
+            clock=self.clock,
+        )
 
 
 class DatastreamTable(Table, frozen=True, kw_only=True):

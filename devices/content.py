@@ -1,11 +1,11 @@
-"""Reading the registry's tables: the Directory, and single entries with their indexes.
+"""Reading the registry's tables: single entries with their indexes.
 
-Connections and transactions are ``devices.database``'s, changes are made in ``devices.changes``.
+Connections and transactions are ``devices.database``'s, changes are made in ``devices.changes``, and the Directory is
+read in ``devices.loading``.
 """
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -27,8 +27,6 @@ from devices.model import (
     CityRow,
     DatastreamRow,
     DeviceRow,
-    DistrictRow,
-    FeedRow,
     InstallationRow,
     LimitsRow,
     RegistryRow,
@@ -36,20 +34,15 @@ from devices.model import (
     ThresholdRow,
 )
 from telemetry.directory import (
-    Calibration,
-    Datastream,
-    Device,
-    Directory,
-    Installation,
     Ladder,
     Limits,
-    Site,
     Step,
 )
-from telemetry.installations import BEGINNING_NS
 
 Query: TypeAlias = Any
 """A SELECT; the library's own type differs with every list of columns."""
+
+Column: TypeAlias = InstrumentedAttribute[Any] | ColumnElement[Any]
 
 _LIMITS = Limits.__struct_fields__
 _NO_LIMITS = Limits()
@@ -81,6 +74,10 @@ _DEVICE = (
     DeviceRow.firmware,
     DeviceRow.state,
     DeviceRow.silence_after_s,
+    DeviceRow.alias,
+    DeviceRow.gateway,
+    DeviceRow.clock,
+    DeviceRow.interval_s,
 )
 
 
@@ -95,137 +92,16 @@ def load_city(connection: Connection) -> tuple[str, float] | None:
     return None if row is None else (row.id, row.utc_offset_h)
 
 
-def load_directory(connection: Connection) -> Directory | None:
-    """The Directory, or None if no city has been saved."""
-    # Hundreds of thousands of new objects, none of them garbage: looking for it takes a sixth of the time.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return _load_directory(connection)
-    finally:
-        if collects:
-            gc.enable()
-
-
-def _load_directory(connection: Connection) -> Directory | None:
-    city = load_city(connection)
-    if city is None:
-        return None
-    districts: dict[str, str] = dict(_rows(connection, select(DistrictRow.code, DistrictRow.name)))
-    sites = [
-        Site(name, title, latitude, longitude, districts.get(district) or districts.setdefault(district, district))
-        for name, title, latitude, longitude, district in _rows(
-            connection,
-            select(SiteRow.id, SiteRow.name, SiteRow.latitude, SiteRow.longitude, SiteRow.district).order_by(
-                SiteRow.dense_index
-            ),
-        )
-    ]
-    site_of: dict[int, int] = dict(
-        _rows(
-            connection,
-            select(InstallationRow.device, InstallationRow.site).where(InstallationRow.removed_at.is_(None)),
-        )
-    )
-    models: dict[str, str] = {}  # one string for each model instead of one for each device
-    devices = []
-    for index, name, model, silence_after_s, state in _rows(
-        connection,
-        select(
-            DeviceRow.dense_index, DeviceRow.id, DeviceRow.model, DeviceRow.silence_after_s, DeviceRow.state
-        ).order_by(DeviceRow.dense_index),
-    ):
-        site = site_of.get(index)
-        where = "" if site is None else sites[site].id
-        devices.append(Device(name, where, models.setdefault(model, model), silence_after_s, state == "active"))
-    same: dict[tuple[Any, ...], Limits] = {}  # what comes of one model is often the same
-    limits = {
-        index: same.get(key) or same.setdefault(key, Limits(*key))
-        for index, *values in _rows(
-            connection, select(LimitsRow.datastream, *(getattr(LimitsRow, name) for name in _LIMITS))
-        )
-        if (key := tuple(values))
-    }
-    ladders = _ladders(connection)
-    streams = [
-        Datastream(
-            name,
-            sites[site].id,
-            devices[device].id,
-            models.setdefault(prop, prop),
-            limits.get(index, _NO_LIMITS),
-            ladders.get(index, _NO_LADDER),
-        )
-        for index, name, site, device, prop in _rows(
-            connection,
-            select(
-                DatastreamRow.dense_index,
-                DatastreamRow.id,
-                DatastreamRow.site,
-                DatastreamRow.device,
-                DatastreamRow.property,
-            ).order_by(DatastreamRow.dense_index),
-        )
-    ]
-    # A datastream that one device has always fed needs no installation. All of one device begin at the same time.
-    times: dict[int, int] = {}
-    installations = tuple(
-        Installation(
-            devices[device].id,
-            streams[stream].id,
-            BEGINNING_NS if start is None else times.setdefault(start, start),
-            end,
-        )
-        for device, stream, start, end in _rows(
-            connection,
-            select(FeedRow.device, FeedRow.datastream, FeedRow.start_at, FeedRow.end_at)
-            .where(FeedRow.start_at.is_not(None) | FeedRow.end_at.is_not(None))
-            .order_by(FeedRow.id),
-        )
-    )
-    calibrations = tuple(
-        Calibration(devices[device].id, streams[stream].id, scale, offset, valid_from)
-        for device, stream, scale, offset, valid_from in _rows(
-            connection,
-            select(
-                CalibrationRow.device,
-                DatastreamRow.dense_index,
-                CalibrationRow.scale,
-                CalibrationRow.offset_value,
-                CalibrationRow.valid_from,
-            )
-            .join(FeedRow, FeedRow.device == CalibrationRow.device)
-            .join(
-                DatastreamRow,
-                and_(
-                    DatastreamRow.dense_index == FeedRow.datastream, DatastreamRow.property == CalibrationRow.property
-                ),
-            )
-            .distinct()
-            .order_by(CalibrationRow.device, DatastreamRow.dense_index, CalibrationRow.valid_from),
-        )
-    )
-    return Directory(
-        version=stored_version(connection),
-        city=city[0],
-        utc_offset_h=city[1],
-        sites=tuple(sites),
-        devices=tuple(devices),
-        datastreams=tuple(streams),
-        installations=installations,
-        calibrations=calibrations,
-    )
-
-
-def _rows(connection: Connection, query: Query) -> Iterator[Any]:
-    # The driver's own tuples: at 100,000 rows making Row objects takes longer than the query.
+def driver_rows(connection: Connection, query: Query) -> Iterator[Any]:
+    """The driver's own tuples."""
+    # At 100,000 rows making Row objects takes longer than the query.
     cursor = connection.execute(query).cursor
     assert cursor is not None
     rows: Iterator[Any] = iter(cursor)  # type: ignore[call-overload]
     return rows
 
 
-def _ladders(connection: Connection, datastreams: Sequence[int] | None = None) -> dict[int, Ladder]:
+def ladders_in_force(connection: Connection, datastreams: Sequence[int] | None = None) -> dict[int, Ladder]:
     """Ladder in force by datastream index, of all datastreams or of some."""
     latest = select(ThresholdRow.datastream, func.max(ThresholdRow.number).label("number")).group_by(
         ThresholdRow.datastream
@@ -238,7 +114,7 @@ def _ladders(connection: Connection, datastreams: Sequence[int] | None = None) -
     query = select(ThresholdRow.datastream, *_LADDER).join(
         newest, and_(newest.c.datastream == ThresholdRow.datastream, newest.c.number == ThresholdRow.number)
     )
-    for index, *values in _rows(connection, query):
+    for index, *values in driver_rows(connection, query):
         key = tuple(values)
         ladder = same.get(key)
         if ladder is None:
@@ -247,15 +123,18 @@ def _ladders(connection: Connection, datastreams: Sequence[int] | None = None) -
     return found
 
 
-def rows_in(
-    connection: Connection, query: Query, column: InstrumentedAttribute[Any], values: Iterable[Any]
-) -> list[Any]:
+def rows_in(connection: Connection, query: Query, column: Column, values: Iterable[Any]) -> list[Any]:
     """The rows of a query whose column has one of the values, however many these are."""
     values = list(values)
     return list(connection.execute(query.where(among(connection, column, values)))) if values else []
 
 
-def among(connection: Connection, column: InstrumentedAttribute[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+def whole_or_among(connection: Connection, query: Query, column: Column, values: Sequence[Any] | None) -> Query:
+    """The query as it is, or (``values``) with only those rows whose column has one of the values."""
+    return query if values is None else query.where(among(connection, column, values))
+
+
+def among(connection: Connection, column: Column, values: Sequence[Any]) -> ColumnElement[bool]:
     """``column IN (values)`` with all values in one parameter: there may be a hundred thousand."""
     if connection.dialect.name == "sqlite":
         listed = func.json_each(msgspec.json.encode(values).decode()).table_valued("value")
@@ -280,13 +159,14 @@ def sites_by_index(connection: Connection, indexes: Iterable[int]) -> dict[int, 
 
 def all_sites(connection: Connection) -> Iterator[tuple[int, SiteEntry]]:
     """Index and entry of every site, in order of index."""
-    for index, *values in _rows(connection, select(SiteRow.dense_index, *_SITE).order_by(SiteRow.dense_index)):
+    for index, *values in driver_rows(connection, select(SiteRow.dense_index, *_SITE).order_by(SiteRow.dense_index)):
         yield index, SiteEntry(*values)
 
 
 def all_devices(connection: Connection) -> Iterator[tuple[int, DeviceEntry]]:
     """Index and entry of every device, in order of index."""
-    for index, *values in _rows(connection, select(DeviceRow.dense_index, *_DEVICE).order_by(DeviceRow.dense_index)):
+    query = select(DeviceRow.dense_index, *_DEVICE).order_by(DeviceRow.dense_index)
+    for index, *values in driver_rows(connection, query):
         yield index, _device(values)
 
 
@@ -303,8 +183,21 @@ def devices_by_index(connection: Connection, indexes: Iterable[int]) -> dict[int
 
 
 def _device(values: Sequence[Any]) -> DeviceEntry:
-    name, serial, eui, model, firmware, state, silence_after_s = values
-    return DeviceEntry(name, serial, eui, model, firmware, DeviceState(state), silence_after_s)
+    name, serial, eui, model, firmware, state, silence_after_s, alias, gateway, clock, interval_s = values
+    # A row of the driver has SQLite's 0 and 1.
+    return DeviceEntry(
+        name,
+        serial,
+        eui,
+        model,
+        firmware,
+        DeviceState(state),
+        silence_after_s,
+        alias,
+        bool(gateway),
+        clock,
+        interval_s,
+    )
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -329,7 +222,7 @@ def streams_where(
     ).join(SiteRow, SiteRow.dense_index == DatastreamRow.site)
     rows = rows_in(connection, query.order_by(DatastreamRow.dense_index), column, values)
     indexes = [row[0] for row in rows]
-    ladders = _ladders(connection, indexes)
+    ladders = ladders_in_force(connection, indexes)
     limits = {
         row[0]: Limits(*row[1:])
         for row in rows_in(

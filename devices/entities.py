@@ -67,6 +67,16 @@ class DeviceEntry(msgspec.Struct, frozen=True):
     firmware: str = ""
     state: DeviceState = DeviceState.ACTIVE
     silence_after_s: float = 3600.0
+    alias: str = ""
+    """What messages call it besides id, EUI and serial: URN of an entity, SenML base name, Sparkplug group/node/device.
+
+    Nobody else's name, whatever the case."""
+    gateway: bool = False
+    """Whether its messages may speak for other devices."""
+    clock: str = "utc"
+    """What its times mean; one of ``telemetry.directory.CLOCKS``."""
+    interval_s: float | None = None
+    """How often each of its datastreams is expected to send; None: as its model does."""
 
 
 class InstallationEntry(msgspec.Struct, frozen=True):

@@ -128,6 +128,7 @@ def model_dict(model: DeviceModel) -> dict[str, Any]:
         "name": model.name,
         "kind": str(model.kind),
         "format": str(model.format),
+        "codec": model.codec,
         "interval_s": model.interval_s,
         "silence_after_s": model.silence_after_s,
         "needs_height": model.needs_height,

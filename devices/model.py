@@ -18,13 +18,15 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
+    func,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SCHEMA_VERSION = 2
 """Written into the table ``registry``: the Pantau before migrations refuses any but its own, 1."""
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest file in ``devices/migrations/versions``; the tables below are what it leads to."""
 
 
@@ -96,10 +98,20 @@ class DeviceRow(Table):
     eui: Mapped[str] = mapped_column(String(16), server_default="")
     firmware: Mapped[str] = mapped_column(Text, server_default="")
     state: Mapped[str] = mapped_column(String(20), server_default="active")
+    alias: Mapped[str] = mapped_column(Text, server_default="")
+    gateway: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    clock: Mapped[str] = mapped_column(String(10), server_default="utc")
+    interval_s: Mapped[float | None] = mapped_column(Float)
+
+
+# Messages call devices by names whose case does not matter.
+Index("devices_by_small_id", func.lower(DeviceRow.id))
+Index("devices_by_small_serial", func.lower(DeviceRow.serial))
+Index("devices_by_small_alias", func.lower(DeviceRow.alias))
 
 
 class DeviceSearchRow(Table):
-    """What a device is found by, in small letters: id, serial, EUI, and its site's id and name. Made by us."""
+    """What a device is found by, in small letters: id, serial, EUI, alias, its site's id and name. Made by us."""
 
     __tablename__ = "device_search"
     # PostgreSQL compares by the rules of a language unless told otherwise; a beginning is found by bytes only.
@@ -237,7 +249,10 @@ class AuditRow(Table):
     """One change of one thing; never changed, never deleted."""
 
     __tablename__ = "registry_audit"
-    __table_args__ = (Index("audit_by_subject", "kind", "subject"),)
+    __table_args__ = (
+        Index("audit_by_subject", "kind", "subject"),
+        Index("audit_by_version", "directory_version"),
+    )
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     at: Mapped[int] = mapped_column(BigInteger)
@@ -247,3 +262,5 @@ class AuditRow(Table):
     subject: Mapped[str] = mapped_column(Text)
     before_json: Mapped[str] = mapped_column(Text)
     after_json: Mapped[str] = mapped_column(Text)
+    directory_version: Mapped[int] = mapped_column(Integer, server_default="0")
+    """First version of the Directory with this change; 0: one that the Directory does not tell, or an old entry."""

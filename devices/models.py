@@ -21,8 +21,9 @@ import msgspec
 
 from devices.checks import check_limits
 from devices.city_file import LimitsTable
+from devices.entities import NewDatastream
 from devices.errors import InvalidEntryError
-from telemetry.directory import Limits
+from telemetry.directory import Field, Limits, Payload
 from telemetry.properties import PROPERTIES, conversion
 
 CATALOGUE = Path(__file__).parent / "catalogue"
@@ -37,6 +38,7 @@ NETWORK_FIELDS = frozenset(
 """What a LoRaWAN network server adds to every uplink, and its integrations keep (one of them writes "adress")."""
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_CODEC = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 
 
 class Kind(StrEnum):
@@ -59,8 +61,13 @@ class Format(StrEnum):
 
     PANTAU_JSON = "pantau_json"
     """As ``docs/messages.md`` says, from the device or its gateway."""
+    SENML_JSON = "senml_json"
+    SENML_CBOR = "senml_cbor"
+    """Sensor Measurement Lists, RFC 8428."""
+    SMART_DATA_MODELS = "smart_data_models"
+    """Entities of NGSI, with key and value or normalized."""
     LORAWAN = "lorawan"
-    """Through a LoRaWAN network server, in the vendor's own bytes. Not decoded yet."""
+    """Through a LoRaWAN network server: ``codec`` decodes the vendor's bytes where the server has not."""
 
 
 class Mounting(StrEnum):
@@ -101,8 +108,11 @@ class ModelProperty:
         """
         return (-1.0, height) if self.mounting == Mounting.DISTANCE_DOWN else (1.0, 0.0)
 
-    def limits_at(self, height: float = 0.0) -> Limits:
-        """The limits of the calibrated value: a sensor that looks down sees from its height down to its range.
+    def limits_at(self, height: float | None = None) -> Limits:
+        """The limits of the calibrated value: what the sensor can't report at all has failed.
+
+        A sensor that looks down sees from its height down to its range; while nobody has told the height, all is
+        believed.
 
         Examples
         --------
@@ -111,9 +121,14 @@ class ModelProperty:
         >>> limits.fail_min, limits.fail_max
         (-3.5, 6.25)
         """
+        limits = self.limits
         if self.mounting == Mounting.DIRECT:
-            return self.limits
-        return msgspec.structs.replace(self.limits, fail_min=height - self.high, fail_max=height - self.low)
+            low = self.low if limits.fail_min is None else limits.fail_min
+            high = self.high if limits.fail_max is None else limits.fail_max
+            return msgspec.structs.replace(limits, fail_min=low, fail_max=high)
+        if height is None:
+            return limits
+        return msgspec.structs.replace(limits, fail_min=height - self.high, fail_max=height - self.low)
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,8 @@ class DeviceModel:
     """How often it sends as it comes, or as is advised."""
     silence_after_s: float
     properties: tuple[ModelProperty, ...]
+    codec: str = ""
+    """Who decodes the vendor's own bytes, of ``ingest.formats``; empty: nobody."""
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     """What the technician should know, by language."""
     not_mapped: dict[str, str] = field(default_factory=dict, compare=False)
@@ -139,6 +156,20 @@ class DeviceModel:
     def needs_height(self) -> bool:
         """Whether the technician must give the sensor's height above the gauge's zero."""
         return any(p.mounting == Mounting.DISTANCE_DOWN for p in self.properties)
+
+    def datastreams(self, height: float | None = None) -> list[NewDatastream]:
+        """What a device of this model observes; see ``ModelProperty.limits_at``."""
+        return [NewDatastream(p.property, p.limits_at(height)) for p in self.properties]
+
+    @property
+    def payload(self) -> Payload | None:
+        """How messages of its devices are read; None: as Pantau JSON, with nothing else to know."""
+        if self.format == Format.PANTAU_JSON:
+            return None
+        # On a topic of its own a LoRaWAN device has a gateway that speaks Pantau JSON.
+        own_topic = Format.PANTAU_JSON if self.format == Format.LORAWAN else self.format
+        fields = tuple(Field(p.source or p.property, p.property, p.unit) for p in self.properties)
+        return Payload(self.id, str(own_topic), self.codec, fields)
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -167,6 +198,7 @@ class _ModelFile(_Table, frozen=True, kw_only=True):
     format: Format
     interval_s: float
     silence_after_s: float
+    codec: str = ""
     notes: _NotesTable | None = None
     properties: list[_PropertyTable]
     not_mapped: dict[str, str] = {}
@@ -213,6 +245,7 @@ def read_model(path: Path) -> DeviceModel:
             ModelProperty(p.property, p.unit, *p.range, p.source, p.mounting, p.limits.limits())
             for p in file.properties
         ),
+        codec=file.codec,
         notes={"id": file.notes.id, "en": file.notes.en} if file.notes else {},
         not_mapped=file.not_mapped,
     )
@@ -233,6 +266,12 @@ def check_model(model: DeviceModel) -> None:
         raise InvalidEntryError(
             f"silence_after_s must be above interval_s, and that above 0, got {model.silence_after_s} and "
             f"{model.interval_s}"
+        )
+    if model.codec and not _CODEC.fullmatch(model.codec):
+        raise InvalidEntryError(f"codec must be small letters and digits, joined by _ or -, got {model.codec!r}")
+    if model.codec and model.format != Format.LORAWAN:
+        raise InvalidEntryError(
+            f'a codec is of use only with format = "lorawan"; format is {str(model.format)!r}, codec {model.codec!r}'
         )
     names = [p.property for p in model.properties]
     if not names or len(set(names)) != len(names):

@@ -125,6 +125,7 @@ class DatastreamOrder(Order):
         return NewDatastream(self.property, self.limits.limits(), label=self.label)
 
 
+Clock = Literal["utc", "local", "none"]
 State = Literal["planned", "active", "maintenance", "retired"]
 
 
@@ -138,6 +139,13 @@ class RegisterOrder(Order):
     firmware: Text = ""
     state: Literal["planned", "active", "maintenance"] = "active"
     silence_after_s: Number | None = Field(default=None, description="Default: the model's.")
+    alias: Id = Field(default="", description="What messages call it besides: a URN, a SenML name, a Sparkplug name.")
+    gateway: bool | None = Field(default=None, description="Whether its messages may speak for other devices.")
+    clock: Clock | None = Field(
+        default=None,
+        description="What its times mean: `utc`; `local`: the city's time sent as if it were UTC; `none`: not used.",
+    )
+    interval_s: Number | None = Field(default=None, description="How often it sends. Default: the model's.")
     site: Id | None = Field(default=None, description="Id of a known site.")
     new_site: NewSite | None = None
     replaces: Id | None = Field(default=None, description="Id of the device whose place it takes.")
@@ -159,6 +167,10 @@ class DeviceChange(Order):
     firmware: Text | None = None
     state: State | None = None
     silence_after_s: Number | None = None
+    alias: Id | None = None
+    gateway: bool | None = None
+    clock: Clock | None = None
+    interval_s: Number | None = None
 
 
 class StateOrder(Order):

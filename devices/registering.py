@@ -20,9 +20,8 @@ from devices.entities import (
 )
 from devices.errors import DevicesError, InvalidEntryError
 from devices.fleet import Fleet
-from devices.models import DeviceModel, ModelProperty, Mounting
+from devices.models import DeviceModel
 from devices.orders import RegisterOrder, device_id, time_ns
-from telemetry.directory import Limits
 from telemetry.observations import NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -153,6 +152,10 @@ def _entry(name: str, order: RegisterOrder, model: DeviceModel | None, existing:
         "firmware": order.firmware or entry.firmware,
         "state": DeviceState(order.state),
         "silence_after_s": entry.silence_after_s if silence is None else silence,
+        "alias": order.alias or entry.alias,
+        "gateway": entry.gateway if order.gateway is None else order.gateway,
+        "clock": order.clock or entry.clock,
+        "interval_s": entry.interval_s if order.interval_s is None else order.interval_s,
     }
     return msgspec.structs.replace(entry, **changes)
 
@@ -168,17 +171,7 @@ def _datastreams(order: RegisterOrder, model: DeviceModel | None) -> list[NewDat
         return [d.entry() for d in order.datastreams]
     if model is None:
         return None
-    return [NewDatastream(p.property, _limits(p, order.height or 0.0)) for p in model.properties]
-
-
-def _limits(p: ModelProperty, height: float) -> Limits:
-    """The model's limits; what the sensor can't report at all has failed."""
-    limits = p.limits_at(height)
-    if p.mounting != Mounting.DIRECT:
-        return limits
-    low = p.low if limits.fail_min is None else limits.fail_min
-    high = p.high if limits.fail_max is None else limits.fail_max
-    return msgspec.structs.replace(limits, fail_min=low, fail_max=high)
+    return model.datastreams(order.height)
 
 
 def _login(fleet: Fleet, name: str, order: RegisterOrder, problems: list[str]) -> Credentials | None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import msgspec
 from sqlalchemy import Connection, select
 
-from devices import content, jobs, search
+from devices import content, jobs, loading, search
 from devices.changes import Edit, Place
 from devices.checks import check_id, check_swapped, check_time
 from devices.database import Database
@@ -37,6 +37,7 @@ from devices.entities import (
 from devices.errors import InvalidEntryError, RegistryEmptyError
 from devices.model import AuditRow, DatastreamRow, DistrictRow, FeedRow, SiteRow
 from telemetry.directory import Datastream, Device, Directory, Ladder, Site
+from telemetry.directory_change import DirectoryChange
 
 
 class Registry:
@@ -85,10 +86,18 @@ class Registry:
             No city has been saved yet.
         """
         with self._database.reading() as connection:
-            directory = content.load_directory(connection)
+            directory = loading.load_directory(connection)
         if directory is None:
             raise RegistryEmptyError(f"the registry {self._database.where} holds no city yet")
         return directory
+
+    def change_since(self, directory: Directory) -> DirectoryChange | None:
+        """What makes the Directory of now out of an earlier one of this registry; quick however many devices there are.
+
+        None: so much has changed, or such things, that the whole ``directory()`` is to be taken.
+        """
+        with self._database.reading() as connection:
+            return loading.load_change(connection, directory)
 
     def save(
         self,
@@ -481,7 +490,7 @@ def model_datastreams(model: str) -> list[NewDatastream]:
     from devices.models import load_catalogue
 
     found = load_catalogue().get(model)
-    return [] if found is None else [NewDatastream(p.property, p.limits) for p in found.properties]
+    return [] if found is None else found.datastreams()
 
 
 def _put_city(edit: Edit, city: str, utc_offset_h: float) -> None:
@@ -542,7 +551,25 @@ def _device_entry(device: Device, old: dict[str, tuple[int, DeviceEntry]]) -> De
         known = old[device.id][1]
     else:
         known = DeviceEntry(device.id, state=DeviceState.ACTIVE if device.watched else DeviceState.MAINTENANCE)
-    return msgspec.structs.replace(known, model=device.model, silence_after_s=device.silence_after_s)
+    usual = _model_interval(device.model)
+    aliases = [n for n in device.names if n.upper() != known.eui and n != known.serial]
+    return msgspec.structs.replace(
+        known,
+        model=device.model,
+        silence_after_s=device.silence_after_s,
+        # What a Device is by default says nothing.
+        alias=aliases[-1] if aliases else known.alias,
+        gateway=device.gateway or known.gateway,
+        clock=device.clock if device.clock != "utc" else known.clock,
+        interval_s=device.interval_s if device.interval_s not in (None, usual) else known.interval_s,
+    )
+
+
+def _model_interval(model: str) -> float | None:
+    from devices.models import load_catalogue
+
+    found = load_catalogue().get(model)
+    return None if found is None else found.interval_s
 
 
 def _stream_entry(stream: Datastream, old: dict[str, content.Stream]) -> DatastreamEntry:

@@ -28,7 +28,7 @@ _FIRST_BOX_DEG = 0.01
 
 
 def search_devices(connection: Connection, text: str, limit: int, *, is_sqlite: bool) -> list[FoundDevice]:
-    """Devices whose id, serial, EUI or site holds every word of ``text``; those whose id begins with it come first."""
+    """Devices whose id, serial, EUI, alias or site holds every word of ``text``; ids that begin with it first."""
     words = text.casefold().split()
     column = DeviceSearchRow.words
     begin, beyond = words[0] if words else "", (words[0] if words else "") + "\U0010ffff"
@@ -57,11 +57,16 @@ def list_devices(connection: Connection, after: str, limit: int) -> list[FoundDe
 
 
 def device_labelled(connection: Connection, label: str) -> list[FoundDevice]:
-    """Devices whose id, serial number or EUI is this one: what a scanned label says."""
+    """Devices whose id, serial number, EUI or alias is this one: what a scanned label says."""
     eui = label.strip().replace("-", "").replace(":", "").upper()
     label = label.strip()
     query = select(DeviceRow.dense_index).where(
-        or_(DeviceRow.id == label, DeviceRow.serial == label, and_(DeviceRow.eui == eui, DeviceRow.eui != ""))
+        or_(
+            DeviceRow.id == label,
+            DeviceRow.serial == label,
+            and_(DeviceRow.eui == eui, DeviceRow.eui != ""),
+            and_(func.lower(DeviceRow.alias) == label.lower(), DeviceRow.alias != ""),
+        )
     )
     return _found(connection, list(connection.execute(query.order_by(DeviceRow.dense_index)).scalars()))
 
@@ -89,7 +94,7 @@ def near_sites(connection: Connection, latitude: float, longitude: float, limit:
     """The nearest sites, the nearest first, with the devices that are there now."""
     half = _FIRST_BOX_DEG
     while True:
-        wide = half / max(math.cos(math.radians(latitude)), 0.01)
+        wide = _width_deg(latitude, half)
         query = select(SiteRow.dense_index, SiteRow.latitude, SiteRow.longitude)
         query = query.where(SiteRow.latitude.between(latitude - half, latitude + half))
         if wide < 180:
@@ -119,6 +124,16 @@ def near_sites(connection: Connection, latitude: float, longitude: float, limit:
     for site, device in content.rows_in(connection, there, InstallationRow.site, [i for _, i in chosen]):
         at.setdefault(site, []).append(device)
     return [NearSite(sites[i], distance, tuple(at.get(i, ()))) for distance, i in chosen]
+
+
+def _width_deg(latitude: float, radius_deg: float) -> float:
+    """How far east and west of its centre a circle on the sphere reaches; 360 if around a pole. [°]
+
+    Its widest place lies poleward of the centre: sin(width) = sin(radius) / cos(latitude).
+    """
+    if abs(latitude) + radius_deg >= 89.9:
+        return 360.0
+    return math.degrees(math.asin(math.sin(math.radians(radius_deg)) / math.cos(math.radians(latitude))))
 
 
 def distance_m(latitude_1: float, longitude_1: float, latitude_2: float, longitude_2: float) -> float:

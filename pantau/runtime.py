@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -20,20 +21,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dashboards.operator.health import BrokerStatus, HealthStatus, StoreStatus
+from dashboards.operator.health import BrokerStatus, HealthStatus, LimitedDevice, StoreStatus
 from dashboards.operator.live import LiveCity
-from devices.errors import DevicesError
 from devices.fleet import Fleet
 from devices.registry import Registry
 from ingest.account import NAME as ACCOUNT_NAME
 from ingest.account import Account
+from ingest.backlog import Backlog, waiting_messages
 from ingest.connection import BrokerStatus as Broker
 from ingest.errors import DeadLettersFullError, JournalFullError
 from ingest.journal import Journal
 from ingest.receiver import Batch, Receiver
 from ingest.settings import ClockSource
 from ingest.steps import STEP, UNTIMED, decode_step, encode_step
+from ingest.workers import open_receiver
 from pantau.account_keeping import AccountTeller, device_account, refused_of
+from pantau.following import RegistryFollower
 from pantau.history import alarm_history, chart
 from pantau.logins import issuer_of, prepare
 from pantau.pages import pages
@@ -53,6 +56,7 @@ from storage.writer import StoreWriter
 from telemetry.alarms import Acknowledge
 from telemetry.brokers import UNKNOWN_BROKER
 from telemetry.directory import Directory
+from telemetry.directory_change import DirectoryChange
 from telemetry.observations import NS_PER_S, Observations, rfc3339
 from telemetry.results import Results, Transitions, Windows
 from web.accounts import Accounts
@@ -62,6 +66,8 @@ from web.server import Server, serve
 
 log = logging.getLogger(__name__)
 
+DIRECTORY_CHANGE = 4
+"""Kind of the journal's frame that holds what makes a new directory out of the one before."""
 DIRECTORY = 2
 """Kind of the journal's frame that holds a new directory (``ingest.steps.STEP`` is the other kind)."""
 TICK_S = 1.0
@@ -130,7 +136,7 @@ class Counts:
         """Add the messages of a batch, and what of them was refused."""
         self.messages += batch.messages
         for letter in batch.dead_letters:
-            self.refused[letter.reason] = self.refused.get(letter.reason, 0) + 1
+            self.refused[letter.reason] = self.refused.get(letter.reason, 0) + letter.times
 
 
 class Pipeline:
@@ -151,10 +157,11 @@ class Pipeline:
         self._now: int | None = None
         self._latency_s: deque[float] = deque(maxlen=1000)
         self._rate: deque[tuple[float, int, int]] = deque(maxlen=21)
-        self._last_step_at = self._last_health_at = self._last_status_at = self._last_version_at = 0.0
+        self._last_step_at = self._last_health_at = self._last_status_at = 0.0
         self._last_snapshot_at = time.monotonic()
         self._waiting_snapshot: tuple[Snapshot, int] | None = None
         self._last_put = -1
+        self._backlog = Backlog()
         self._account_trouble = ""
         self._registry_trouble = ""
         self._stopping = threading.Event()
@@ -200,6 +207,8 @@ class Pipeline:
         )
         self._resume()
         self._use(self.registry.directory() if self.registry.version() else self.directory)
+        self.follower = RegistryFollower(self.registry, self.directory)
+        self._closers.append(self.follower.close)
         self._check_ahead()
         self.live.set_clock(str(self.settings.clock.source), self._now or 0, 1.0)
         self.live.restore(self.state.latest(), self.state.open_alarms(self.directory))
@@ -211,7 +220,7 @@ class Pipeline:
         self.watch.observe(self.state.latest())
         issuer = issuer_of(self.settings)
         fleet = Fleet(self.registry, issuer, self.watch, self._basemap)
-        app = pages(self.live, self._open_accounts(), fleet, allowed_hosts=page.allowed_hosts)
+        app = pages(self.live, self._open_accounts(), fleet, letters=self.dead_letters, allowed_hosts=page.allowed_hosts)
         self.page = serve(app, page.host, page.port)
         self._closers.append(self.page.stop)
         if self.accounts is not None and self.accounts.setup_code:
@@ -219,11 +228,12 @@ class Pipeline:
                 f"There are no accounts yet: open {self.page.url}/setup and enter this one-time code: "
                 f"{self.accounts.setup_code}"
             )
-        self.receiver = Receiver(
+        self.receiver = open_receiver(
             self.settings.brokers,
             self.settings.limits,
             city=self.settings.city.name,
             clock_source=self.settings.clock.source,
+            remembered=self._folder / "ingest_sessions.json",
         )
         self._closers.append(self.receiver.close)
         heard = self.state.silence.listening
@@ -289,6 +299,8 @@ class Pipeline:
         for at, kind, payload in self.journal.read(position):
             if kind == DIRECTORY:
                 self._turn_to(Directory.from_bytes(payload), at)
+            elif kind == DIRECTORY_CHANGE:
+                self._turn_to(DirectoryChange.from_bytes(payload).applied(self.directory), at)
             elif kind == UNTIMED:
                 record = decode_step(payload)
                 self.account.take_untimed(at, record.now_ns, record.messages, record.refused)
@@ -343,11 +355,21 @@ class Pipeline:
                     f"the registry in {self._folder} is not the one that the saved state belongs to: its {what} are "
                     "others. Put the right one back, or move journal and snapshot.bin away to begin with an empty core"
                 )
-        if directory.to_bytes() != self.directory.to_bytes():
-            position = self.journal.append(DIRECTORY, directory.to_bytes())
-            self.journal.commit()
-            self._turn_to(directory, position)
-            self.state = self.state.grown_to(directory)
+        whole = directory.to_bytes()
+        if whole != self.directory.to_bytes():
+            self._put_in_force(directory, DIRECTORY, whole)
+        else:
+            self._tell_directory()
+
+    def _put_in_force(self, directory: Directory, kind: int, record: bytes) -> None:
+        """Journal a new version of the directory, and go on with it."""
+        position = self.journal.append(kind, record)
+        self.journal.commit()
+        self._turn_to(directory, position)
+        self.state = self.state.grown_to(directory)
+        self._tell_directory()
+
+    def _tell_directory(self) -> None:
         self.live.set_directory(self.directory, self._basemap)
         self.watch.use(self.directory)
         self.retaking.follow(self.directory)
@@ -386,21 +408,25 @@ class Pipeline:
             self._last_health_at = monotonic
             self._tell_health(monotonic)
             self._keep_account()
-        if monotonic - self._last_version_at >= TICK_S:
-            self._last_version_at = monotonic
-            self._follow_registry()
+        self._follow_registry()
         self._keep_snapshots(monotonic)
 
     def _follow_registry(self) -> None:
         """Take in what was registered or changed since; a registry that fails for a while stops nothing."""
-        try:
-            if self.registry.version() != self.directory.version:
-                self._use(self.registry.directory())
-            self._registry_trouble = ""
-        except (DevicesError, ConfigurationError) as error:
-            if str(error) != self._registry_trouble:
-                log.error("the registry can't be followed: %s", error)
-            self._registry_trouble = str(error)
+        found, trouble = self.follower.take(), self.follower.trouble
+        if found is not None:
+            try:
+                if found.change is None:
+                    self._use(found.directory)
+                else:
+                    self._put_in_force(found.directory, DIRECTORY_CHANGE, found.change.to_bytes())
+                self.follower.use(self.directory)
+            except ConfigurationError as error:
+                trouble = str(error)
+        if trouble and trouble != self._registry_trouble:
+            log.error("the registry can't be followed: %s", trouble)
+        if trouble or found is not None:
+            self._registry_trouble = trouble
 
     @property
     def now(self) -> int | None:
@@ -578,7 +604,8 @@ class Pipeline:
         self._rate.append((monotonic, self.counts.messages, self.counts.readings))
         (t0, m0, r0), (t1, m1, r1) = self._rate[0], self._rate[-1]
         seconds = max(t1 - t0, 1e-9)
-        written = self.writer.status()
+        written, brokers = self.writer.status(), self.receiver.status()
+        self._backlog.note(monotonic, waiting_messages(brokers), self.counts.messages)
         health = HealthStatus(
             messages=self.counts.messages,
             readings=self.counts.readings,
@@ -591,7 +618,12 @@ class Pipeline:
             latency_s=float(np.median(self._latency_s)) if self._latency_s else None,
             brokers=tuple(
                 BrokerStatus(b.name, b.connected, self._in_our_time(b.since_ns), _trouble(b), b.broker_dropped or 0)
-                for b in self.receiver.status()
+                for b in brokers
+            ),
+            backlog_messages=self._backlog.messages,
+            clear_in_s=self._backlog.clear_in_s,
+            limited_devices=tuple(
+                LimitedDevice(r.device, r.since, r.refused) for r in self.receiver.rates.runaways(self._clock())
             ),
             store=StoreStatus(
                 str(self.settings.store.kind),
@@ -616,6 +648,8 @@ class Pipeline:
                 spool_bytes=written.spool_bytes,
                 brokers=len(health.brokers),
                 brokers_connected=sum(b.connected for b in health.brokers),
+                backlog_messages=health.backlog_messages,
+                clear_in_s=math.nan if health.clear_in_s is None else health.clear_in_s,
             )
             self._put(max(self._last_put, 0), Observations.empty(), Windows.empty(), Transitions.empty(), (status,))
 

@@ -151,7 +151,7 @@ class FleetWatch:
         grow = len(directory.datastreams) - self._value.size
         with self._lock:
             self._directory = directory
-            self._device_index = {d.id: i for i, d in enumerate(directory.devices)}
+            self._device_index = directory.device_index
             self._observed_at = np.concatenate([self._observed_at, np.zeros(grow, dtype=np.int64)])
             self._received_at = np.concatenate([self._received_at, np.zeros(grow, dtype=np.int64)])
             self._value = np.concatenate([self._value, np.full(grow, np.nan)])

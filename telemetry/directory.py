@@ -239,6 +239,8 @@ class Directory:
     on_delay_ns: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
     off_delay_ns: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
     gate: npt.NDArray[np.uint8] = field(init=False, repr=False, compare=False)
+    clock_rule: npt.NDArray[np.uint8] | None = field(init=False, repr=False, compare=False)
+    """(devices,) place of each device's rule in ``CLOCKS``; None where all times are taken as they are sent."""
     silence_after_ns: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
     """(devices,)"""
     watched: npt.NDArray[np.bool_] = field(init=False, repr=False, compare=False)
@@ -255,6 +257,8 @@ class Directory:
     """Device id → its index."""
     named: dict[str, str] = field(init=False, repr=False, compare=False)
     """Names of devices other than their ids, in small letters → device id. A name that several have is not there."""
+    shared_names: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Names that several devices have, in small letters: they call none."""
     gateways: frozenset[str] = field(init=False, repr=False, compare=False)
     """Ids of the devices that may speak for others."""
     payload_of: dict[str, Payload] = field(init=False, repr=False, compare=False)
@@ -317,15 +321,18 @@ class Directory:
             "silence_after_ns",
             _column([round(d.silence_after_s * 1e9) for d in self.devices], np.int64),
         )
+        rule = _column([CLOCKS.index(d.clock) for d in self.devices], np.uint8)
+        put(self, "clock_rule", rule if rule.any() else None)
         put(self, "device_index", device_index)
-        put(self, "named", _names(self.devices, device_index))
+        named, shared = all_names(self.devices, device_index)
+        put(self, "named", named)
+        put(self, "shared_names", shared)
         put(self, "gateways", frozenset(d.id for d in self.devices if d.gateway))
         of_model = {p.model: p for p in self.payloads}
         put(self, "payload_of", {d.id: of_model[d.model] for d in self.devices if d.model in of_model})
 
     def _install(self, device_index: dict[str, int]) -> None:
         """Fill everything that depends on installations and calibrations."""
-        put = object.__setattr__
         streams = self.datastreams
         stream_index = {d.id: i for i, d in enumerate(streams)}
         names = list(PROPERTIES)
@@ -381,6 +388,22 @@ class Directory:
             raise ValueError(
                 f"device {name!r} feeds {whose.property} of datastream {whose.id!r} and {other.id!r} at the same time"
             ) from None
+        self._put_installed(installed, {d.id: {} for d in self.devices}, None)
+
+    def _put_installed(
+        self, installed: Installed, index_of: dict[str, dict[str, int]], only: npt.NDArray[np.bool_] | None
+    ) -> None:
+        """Fill what follows from the installations.
+
+        Parameters
+        ----------
+        index_of : dict
+            As the field of this name; what it says of the devices that are looked at must be empty.
+        only : (devices,) bool array, optional
+            The devices that are looked at; None: all of them.
+        """
+        put = object.__setattr__
+        streams = self.datastreams
         put(self, "installed", installed)
         put(self, "device_of", installed.device_of)
         goes_on = np.zeros(len(self.devices), dtype=np.bool_)
@@ -395,16 +418,16 @@ class Directory:
         put(self, "expected_since", _frozen(since))
         wanted = np.array([d.watched and d.site != "" for d in self.devices], dtype=np.bool_)
         put(self, "watched", _frozen(wanted & ~ended))
-        index_of: dict[str, dict[str, int]] = {d.id: {} for d in self.devices}
         feed_of = index_of
         last = installed.feed_end[installed.feed_end > installed.feed_begin] - 1
         last = last[np.argsort(installed.datastream[last], kind="stable")]
-        feeds = installed.feed[last].tolist()
-        rows = list(zip(installed.device[last].tolist(), installed.datastream[last].tolist(), feeds, strict=True))
-        for which, i, _ in rows:
+        seen = last if only is None else last[only[installed.device[last]]]
+        for which, i in zip(installed.device[seen].tolist(), installed.datastream[seen].tolist(), strict=True):
             index_of[self.devices[which].id][streams[i].property] = i
-        former = [row for row in rows if row[2] >= len(streams)]
-        if former:
+        last = last[installed.feed[last] >= len(streams)]
+        if last.size:
+            feeds = installed.feed[last].tolist()
+            former = zip(installed.device[last].tolist(), installed.datastream[last].tolist(), feeds, strict=True)
             feed_of = dict(index_of)
             for which, i, feed in former:
                 name = self.devices[which].id
@@ -484,8 +507,8 @@ def _column(values: Sequence[float], dtype: type[np.generic] = np.float64) -> np
     return _frozen(np.array(values, dtype=dtype))
 
 
-def _names(devices: tuple[Device, ...], ids: dict[str, int]) -> dict[str, str]:
-    """Other names, in small letters → device id; without those that several devices have."""
+def all_names(devices: tuple[Device, ...], ids: dict[str, int]) -> tuple[dict[str, str], frozenset[str]]:
+    """Other names, in small letters → device id, without those that several devices have; and these."""
     found: dict[str, str] = {}
     shared: set[str] = set()
     for device in devices:
@@ -493,7 +516,9 @@ def _names(devices: tuple[Device, ...], ids: dict[str, int]) -> dict[str, str]:
             small = name.lower()
             if found.setdefault(small, device.id) != device.id:
                 shared.add(small)
-    return {name: device for name, device in found.items() if name not in shared and name not in ids}
+    if shared or not ids.keys().isdisjoint(found):
+        found = {name: device for name, device in found.items() if name not in shared and name not in ids}
+    return found, frozenset(shared - ids.keys())
 
 
 def _unique(ids: list[str], what: str) -> dict[str, int]:

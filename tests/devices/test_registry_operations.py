@@ -8,8 +8,9 @@ import tempfile
 import threading
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from devices.entities import (
     MAX_PHOTO_BYTES,
@@ -24,7 +25,8 @@ from devices.entities import (
 )
 from devices.errors import InvalidEntryError
 from devices.registry import Registry
-from telemetry.directory import Calibration, Datastream, Device, Installation, Ladder, Limits, Site, Step
+from telemetry.directory import Calibration, Datastream, Device, Directory, Installation, Ladder, Limits, Site, Step
+from telemetry.directory_change import DirectoryChange
 from telemetry.properties import PROPERTIES
 
 S = 10**9
@@ -171,7 +173,7 @@ def test_a_swapped_device_leaves_its_datastream_to_the_new_one(registry):
     )
     assert directory.devices == (
         Device("awlr-1", "", "", 3600.0, watched=False),
-        Device("awlr-2", "dayeuhkolot", "", 3600.0),
+        Device("awlr-2", "dayeuhkolot", "", 3600.0, names=("B-3",)),
     )
     assert registry.device("awlr-1").device.state == DeviceState.RETIRED
     assert registry.device("awlr-2").datastreams[0].id == STREAM
@@ -441,6 +443,23 @@ WORK = st.one_of(
     st.tuples(st.just("set_state"), DEVICES, st.sampled_from(DeviceState)),
     st.tuples(st.just("calibrate"), DEVICES, st.sampled_from(["rain_mm", "battery_v"]), TIMES),
     st.tuples(st.just("save"), DEVICES, SITES),
+    st.tuples(
+        st.just("put_device"),
+        st.builds(
+            DeviceEntry,
+            DEVICES,
+            serial=st.sampled_from(["", "S1", "S2"]),
+            eui=st.sampled_from(["", "24E124710D3A000F"]),
+            model=st.sampled_from(["", "milesight-em500-udl", "generic-rain-gauge"]),
+            alias=st.sampled_from(["", "s1", "urn:1", "URN:2"]),
+            gateway=st.booleans(),
+            clock=st.sampled_from(["utc", "local"]),
+            interval_s=st.sampled_from([None, 60.0]),
+        ),
+    ),
+    st.tuples(st.just("put_site"), SITES, st.sampled_from([-6.9, -6.8])),
+    st.tuples(st.just("set_ladder"), st.integers(0, 20), st.sampled_from([1.0, 2.0])),
+    st.tuples(st.just("put_district"), st.sampled_from(["Coblong", "Cicendo"])),
 )
 
 
@@ -467,6 +486,16 @@ def do(registry: Registry, work: tuple, now: int) -> None:
             registry.set_state(*rest, by="Rina")
         case "calibrate":
             registry.put_calibration(CalibrationEntry(rest[0], rest[1], 2.0, 0.0, at(rest[2])), by="Rina")
+        case "put_device":
+            registry.put_device(rest[0], by="Rina")
+        case "put_site":
+            registry.put_site(SiteEntry(rest[0], rest[0], rest[1], 107.6, district="07"), by="Rina")
+        case "put_district":
+            registry.put_district(District("07", rest[0]), by="Rina")
+        case "set_ladder":
+            streams = registry.directory().datastreams
+            ladder = Ladder((Step(rest[1], 1, "Siaga"),))
+            registry.set_ladder(streams[rest[0] % len(streams)].id, ladder, author="Rina", reason="survey")
         case "save":
             device, site = rest
             registry.save(
@@ -478,7 +507,21 @@ def do(registry: Registry, work: tuple, now: int) -> None:
             )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
+"""A database for each example: making a failing one smaller would take many minutes."""
+
+
+def content_of(directory: Directory) -> dict:
+    """Everything in a Directory, for comparing; the order of installations and calibrations says nothing."""
+    found = dict(vars(directory))
+    installed = found.pop("installed")
+    found |= {f"installed.{name}": getattr(installed, name) for name in installed.__slots__}
+    for name in ("installations", "calibrations"):
+        found[name] = sorted(found[name], key=repr)
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=NO_SHRINKING)
 @given(st.lists(WORK, min_size=6, max_size=16))
 def test_whatever_is_done_in_whatever_order_the_directory_fits_together(work):
     with tempfile.TemporaryDirectory() as folder:
@@ -488,7 +531,7 @@ def test_whatever_is_done_in_whatever_order_the_directory_fits_together(work):
         do(registry, ("register", "a", "x", 0, [NewDatastream("rain_mm"), NewDatastream("battery_v")]), 10)
         do(registry, ("register", "b", "y", 0, [NewDatastream("rain_mm")]), 10)
         registry.put_device(DeviceEntry("c"), by="Rina")
-        before = registry.directory()
+        before = followed = registry.directory()
         for now, one in enumerate(work, 11):
             lines = len(registry.audit(limit=10_000))
             try:
@@ -499,6 +542,14 @@ def test_whatever_is_done_in_whatever_order_the_directory_fits_together(work):
                 continue
             directory = registry.directory()  # it checks that no two installations overlap
             assert directory.version - before.version in (0, 1)
+            if directory.version > before.version:
+                # What changed, put into the Directory of before, gives the same.
+                change = registry.change_since(followed)
+                assert (change is None) == (one[0] == "put_district")
+                followed = (
+                    directory if change is None else DirectoryChange.from_bytes(change.to_bytes()).applied(followed)
+                )
+                assert content_of(followed) == content_of(directory)
             assert (len(registry.audit(limit=10_000)) > lines) == (directory.version > before.version)
             # Nobody's index ever changes, and no interval of the past is lost.
             assert [d.id for d in directory.devices][: len(before.devices)] == [d.id for d in before.devices]
