@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ingest.codecs import ALSO_NAMED, CODECS, CodecError
-from ingest.formats.pantau_json import time_ns
+from ingest.formats.pantau_json import kind, time_ns
 from ingest.readings import Readings, RefusedError, short
 from ingest.refusals import Reason
 from telemetry.directory import Field, Payload
@@ -253,12 +253,12 @@ def _number(value: Any, property_name: str, where: str) -> tuple[float, str | No
         value, unit = float(measure[1]), measure[2].strip() or unit
     if isinstance(value, bool):
         if property_name != "connected":
-            raise RefusedError(Reason.WRONG_TYPE, f"{where} must be a number, got {str(value).lower()}")
+            raise RefusedError(Reason.WRONG_TYPE, f"{where} must be a number, got {kind(value)}")
         value = float(value)
     if value is None:
         raise RefusedError(Reason.MISSING_VALUE, f"{where} is null")
     if not isinstance(value, int | float):
-        raise RefusedError(Reason.WRONG_TYPE, f"{where} must be a number, got {type(value).__name__}")
+        raise RefusedError(Reason.WRONG_TYPE, f"{where} must be a number, got {kind(value)}")
     try:
         number = float(value)
     except OverflowError:
@@ -322,14 +322,14 @@ def eui(value: Any, path: str) -> str:
                 raw = b""
             if len(raw) == 8:
                 return raw.hex()
-    raise RefusedError(Reason.WRONG_TYPE, f"{path} must be a DevEUI of 16 hexadecimal digits, got {short(str(value))}")
+    raise RefusedError(Reason.WRONG_TYPE, f"{path} must be a DevEUI of 16 hexadecimal digits, got {kind(value)}")
 
 
 def port(value: Any, path: str) -> int | None:
     """A port, or None. Raises RefusedError."""
     if value is None or (type(value) is int and 0 <= value <= 255):
         return value
-    raise RefusedError(Reason.WRONG_TYPE, f"{path} must be a whole number from 0 to 255, got {short(str(value))}")
+    raise RefusedError(Reason.WRONG_TYPE, f"{path} must be a whole number from 0 to 255, got {kind(value)}")
 
 
 def names(*values: Any) -> tuple[str, ...]:

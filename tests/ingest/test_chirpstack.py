@@ -24,6 +24,7 @@ AT = 1_684_741_625_404_859_000  # 2023-05-22T07:47:05.404859Z
 LEVEL = ("water_level_m", AT, 2.116)
 SIGNAL = ("rssi_dbm", AT, -35.0)
 UDL = city("milesight-em310-udl")
+DEEP: list[Any] = json.loads("[" * 400 + "]" * 400)
 
 
 def uplink(**changes: Any) -> dict[str, Any]:
@@ -140,7 +141,10 @@ def test_an_uplink_that_tells_of_the_device_alone_holds_no_reading() -> None:
         (b"\xff", Reason.INVALID_UTF8, "UTF-8"),
         ([], Reason.WRONG_TYPE, "JSON object"),
         ({}, Reason.WRONG_TYPE, "DevEUI of 16"),
-        (uplink(deviceInfo={"devEui": "12"}), Reason.WRONG_TYPE, "got '12'"),
+        (uplink(deviceInfo={"devEui": "12"}), Reason.WRONG_TYPE, "got the string '12'"),
+        (uplink() | {"deviceInfo": {"devEui": DEEP}}, Reason.WRONG_TYPE, "got a list"),
+        (uplink() | {"fPort": DEEP}, Reason.WRONG_TYPE, "got a list"),
+        (uplink(object={"distance": DEEP}), Reason.WRONG_TYPE, "got a list"),
         (uplink(data="AXVcA4JECAQAAQ="), Reason.UNDECODABLE, "must be base64"),
         (uplink(data="not base64!"), Reason.UNDECODABLE, "must be base64"),
         (uplink(data="é"), Reason.UNDECODABLE, "must be base64"),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import datetime
 import json
+from pathlib import Path
 
 import pytest
 
+from ingest.dead_letters import DeadLetters
+from ingest.formats import FORMATS
+from ingest.mending import mark_mended
+from ingest.readings import Readings
+from ingest.receiver import Receiver
 from ingest.refusals import Reason
-from ingest.settings import BrokerSettings, Feed
+from ingest.settings import BrokerSettings, Feed, Limits
 from tests.ingest.lorawan_samples import EUI, FOLDER, city
 from tests.ingest.mqtt import FAST, Publisher, collect, receiving
 from tests.real_parts.mosquitto import Mosquitto
@@ -51,3 +57,24 @@ def test_uplinks_of_three_servers_become_readings_of_one_device() -> None:
     (letter,) = [letter for batch in batches for letter in batch.dead_letters]
     assert letter.reason is Reason.UNKNOWN_DEVICE
     assert (letter.device, letter.format, letter.topic) == ("ff" * 8, "chirpstack", up)
+
+
+def test_a_device_that_gets_its_model_later_gets_its_earlier_levels(tmp_path: Path) -> None:
+    payload = (FOLDER / "Milesight" / "EM310-UDL" / "ChirpStack" / "uplink" / "payload.json").read_bytes()
+    up = f"application/1/device/{EUI}/event/up"
+    at = 1_684_741_625_404_859_000
+    without, with_model = (city(model, ("water_level_m",)) for model in ("", "milesight-em310-udl"))
+    readings = Readings(without, Limits())
+    readings.announce("lorawan", [up.encode()], [payload])
+    readings.begin(at, at)
+    readings.read_as("chirpstack")
+    FORMATS["chirpstack"]().decode(up, payload, readings)
+    assert [letter.reason for letter in readings.dead_letters] == [Reason.UNDECODABLE]
+    receiver = Receiver((BrokerSettings("lorawan", "127.0.0.1", 1, feeds=FEEDS),), city="demo")
+    with DeadLetters(tmp_path / "dead-letters.sqlite") as letters:
+        letters.keep(readings.dead_letters)
+        assert mark_mended(letters, with_model) == 1
+        batch = receiver.take_again(with_model, letters.marked(10, 10_000_000), at)
+    assert batch.observations.value.tolist() == pytest.approx([2.116])
+    assert batch.observations.observed_at.tolist() == [at]
+    assert batch.retaken is not None and batch.retaken.refused == []
