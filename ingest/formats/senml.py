@@ -104,6 +104,7 @@ class Route:
         self.plain = scale == 1 and offset == 0
 
 
+_Key = str | tuple[str | None, str] | None
 _decode_fast = msgspec.json.Decoder(list[_FastRecord]).decode
 
 
@@ -112,40 +113,33 @@ class _Senml:
 
     def __init__(self) -> None:
         self._directory: object = None
-        self._routes: dict[str, dict[tuple[str, str | None], Route]] = {}
+        self._routes: dict[tuple[str, str, str | None], dict[_Key, Route]] = {}
+        """(topic, base name, base unit) → name, or name and unit, as a record states them → route."""
         self._count = 0
-
-    def _routes_of(self, topic: str, readings: Readings) -> dict[tuple[str, str | None], Route]:
-        if self._directory is not readings.directory or self._count > _MAX_ROUTES:
-            self._directory, self._routes, self._count = readings.directory, {}, 0
-        routes = self._routes.get(topic)
-        if routes is None:
-            self._count += 1
-            routes = self._routes[topic] = {}
-        return routes
 
     def _take(self, topic: str, records: Sequence[Record], readings: Readings) -> None:
         """Resolve the records one after another; add their readings, or refuse them."""
         _check_pack(records)
-        routes = self._routes_of(topic, readings)
+        if self._directory is not readings.directory or self._count > _MAX_ROUTES:
+            self._directory, self._routes, self._count = readings.directory, {}, 0
         received_at = readings.received_at
-        name_of_base, base_time, base_unit, base_value = "", 0.0, None, None
-        feeds: list[int] = []
+        base_name, base_time, base_value = "", 0.0, None
+        base_unit: str | None = None
+        routes = self._routes.get((topic, base_name, base_unit), {})
         times: list[int] = []
         values: list[float] = []
         found: list[Route] = []
         refused_any = False
         for number, record in enumerate(records):
-            if record.bn is not None:
-                name_of_base = record.bn
+            if record.bn is not None or record.bu is not None:
+                base_name = base_name if record.bn is None else record.bn
+                base_unit = base_unit if record.bu is None else record.bu
+                routes = self._routes.get((topic, base_name, base_unit), {})
             if record.bt is not None:
                 base_time = record.bt
-            if record.bu is not None:
-                base_unit = record.bu
             if record.bv is not None:
                 base_value = record.bv
-            name = name_of_base if record.n is None else name_of_base + record.n
-            unit = base_unit if record.u is None else record.u
+            key = record.n if record.u is None else (record.n, record.u)
             time = base_time if record.t is None else base_time + record.t
             value = record.v
             try:
@@ -167,32 +161,33 @@ class _Senml:
                     observed_at = received_at
                 else:
                     observed_at = _relative(time, received_at, f"$[{number}]")
-                route = routes.get((name, unit))
+                route = routes.get(key)
                 if route is None:
-                    route = _find(topic, name, name_of_base, unit, readings)
-                    routes[name, unit] = route
-                    self._count += 1
+                    unit = base_unit if record.u is None else record.u
+                    routes[key] = route = _find(topic, base_name + (record.n or ""), base_name, unit, readings)
+                    self._routes[topic, base_name, base_unit] = routes  # only now: others may have any length
+                    self._count += 1 + len(topic) // 100
                 if record.vb is not None and route.property != "connected":
                     raise RefusedError(
                         Reason.WRONG_TYPE, f"$[{number}].vb: {route.property} must be a number, got a truth value"
                     )
             except RefusedError as refused:
-                resolved = _Resolved(name, name_of_base, unit, time, value, record)
+                unit = base_unit if record.u is None else record.u
+                resolved = _Resolved(base_name + (record.n or ""), base_name, unit, time, value, record)
                 _refuse(refused, resolved, topic, alone=len(records) == 1, readings=readings)
                 refused_any = True
                 continue
-            feeds.append(route.feed)
             times.append(observed_at)
             values.append(value if route.plain else value * route.scale + route.offset)
             found.append(route)
-        if len(feeds) == 1 and len(records) == 1:
-            readings.add(feeds[0], found[0].property, values[0], None, times[0])
-        elif feeds:
+        if len(found) == 1 and len(records) == 1:
+            readings.add(found[0].feed, found[0].property, values[0], None, times[0])
+        elif found:
 
             def fragments_of(_: bytes) -> list[Fragment]:
                 return [(_as_pantau_json(*one), None) for one in zip(found, times, values, strict=True)]
 
-            readings.add_several(feeds, times, values, fragments_of)
+            readings.add_several([route.feed for route in found], times, values, fragments_of)
         elif not refused_any:
             raise RefusedError(Reason.NO_READINGS, "no record of the pack holds a value")
 

@@ -75,10 +75,10 @@ def decode(payload: bytes) -> tuple[Any, bool]:
     start = 3 if payload.startswith(_SELF_DESCRIBED) else 0
     try:
         pack, end = reader.pack(start)
-    except IndexError:
+    except (IndexError, struct.error):
         raise CborError("it ends too early") from None
-    except struct.error:
-        raise CborError("it ends too early") from None
+    except UnicodeDecodeError as error:
+        raise RefusedError(Reason.INVALID_UTF8, f"a text in the payload is not UTF-8: {error}") from None
     if end != len(payload):
         raise CborError(f"{len(payload) - end} bytes follow its end")
     return pack, reader.finite
@@ -112,7 +112,7 @@ class _Reader:
 
     def record(self, head: int, at: int) -> tuple[dict[str, Any], int]:
         """A map, whose first byte is ``head``, with labels for keys."""
-        data = self.data
+        data, size, label_of, unpack = self.data, len(self.data), _LABEL_OF_HEAD, _FLOAT64.unpack_from
         count: int | None
         if head < 0xB8:
             count, at = head & 31, at + 1
@@ -122,32 +122,40 @@ class _Reader:
             count, at = self.argument(head, at)
         fields: dict[str, Any] = {}
         done = 0
-        while count is None or done < count:
+        while done != count:
             head = data[at]
-            label = _LABEL_OF_HEAD.get(head)
-            if label is None:
-                if head == 0xFF and count is None:
-                    at += 1
-                    break
-                label, at = self.label(head, at)
-            else:
+            if head in label_of:
+                label = label_of[head]
                 at += 1
+            elif head == 0xFF and count is None:
+                at += 1
+                break
+            else:
+                label, at = self.label(head, at)
             head = data[at]
             if head == 0xFB:
-                value = _FLOAT64.unpack_from(data, at + 1)[0]
+                (value,) = unpack(data, at + 1)
                 at += 9
                 if value - value != 0:
                     self.finite = False
-            elif head < 0x18:
-                value = head
-                at += 1
+                fields[label] = value
             elif 0x60 <= head < 0x78:
                 end = at + head - 0x5F
-                value = self.text(at + 1, end)
+                if end > size:
+                    raise CborError("it ends too early")
+                fields[label] = data[at + 1 : end].decode()
                 at = end
+            elif head < 0x18:
+                fields[label] = head
+                at += 1
+            elif 0x20 <= head < 0x38:
+                fields[label] = 0x1F - head
+                at += 1
+            elif head == 0x38 and at + 1 < size:
+                fields[label] = -1 - data[at + 1]
+                at += 2
             else:
-                value, at = self.item(at, 2)
-            fields[label] = value
+                fields[label], at = self.item(at, 2)
             done += 1
         if len(fields) != done:
             raise CborError("a record has a label twice")
@@ -177,13 +185,9 @@ class _Reader:
         return int.from_bytes(number, "big"), at + 1 + size
 
     def text(self, at: int, end: int) -> str:
-        piece = self.data[at:end]
-        if len(piece) != end - at:
+        if end > len(self.data):
             raise CborError("it ends too early")
-        try:
-            return piece.decode()
-        except UnicodeDecodeError as error:
-            raise RefusedError(Reason.INVALID_UTF8, f"a text in the payload is not UTF-8: {error}") from None
+        return self.data[at:end].decode()
 
     def item(self, at: int, depth: int) -> tuple[Any, int]:
         """Any value; what SenML has no use for is walked over and becomes ``Opaque``."""

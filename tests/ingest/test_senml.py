@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 import time
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -582,3 +584,29 @@ def test_anything_leaves_an_account(content: Any) -> None:
 def test_one_decoder_serves_both_topics_and_encodings() -> None:
     assert FORMATS["senml_json"] is SenmlJson
     assert FORMATS["senml_cbor"] is SenmlCbor
+
+
+def test_the_guide_to_a_new_format_works() -> None:
+    """docs/formats.md: the class stands there as it is executed here."""
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    code = textwrap.dedent(text.split("```python\n")[1].split("```")[0])
+    names: dict[str, Any] = {}
+    exec(
+        "from ingest.formats.pantau_json import number_of, parse, unknown_property\n"
+        "from ingest.readings import Readings, RefusedError\nfrom ingest.refusals import Reason\n" + code,
+        names,
+    )
+    made = names["MyFormat"]()
+    for payload, expected in (
+        (b'{"serial": "gauge-1", "level": 125}', ([1.25], [])),
+        (b'{"serial": "nobody", "level": 125}', ([], ["unknown_device"])),
+        (b'{"serial": "air-1", "level": 125}', ([], ["unknown_property"])),
+        (b'{"serial": "gauge-1"}', ([], ["wrong_type"])),
+        (b"[]", ([], ["wrong_type"])),
+        (b"", ([], ["empty_payload"])),
+    ):
+        readings = Readings(CITY, Limits())
+        readings.message = readings.announce("b", [b"t"], [payload])
+        readings.begin(NOW, NOW)
+        made.decode("t", payload, readings)
+        assert (readings.value, reasons(readings)) == expected
