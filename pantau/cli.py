@@ -27,9 +27,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from pantau import __version__
+from pantau.account_command import add_account_command
 from pantau.accounts_command import add_accounts_command
 from pantau.chaos_command import add_chaos_command
 from pantau.devices_command import add_devices_command
+from pantau.letters_command import add_letters_command
 from pantau.startup import EXPECTED, sentence
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -131,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("file", type=Path, help="a city file (docs/city-file.md)")
     as_json(sub)
 
+    add_account_command(add, config, as_json)
     add_devices_command(add, config, as_json)
     add_accounts_command(add, config, as_json)
 
@@ -138,17 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     config(sub)
     as_json(sub)
 
-    sub = add(
-        "dead-letters",
-        _dead_letters,
-        "list the messages that were refused, and why",
-        "pantau dead-letters --reason unknown_device",
-    )
-    config(sub)
-    sub.add_argument("--reason", help="only with this reason")
-    sub.add_argument("--device", help="only of this device")
-    sub.add_argument("--limit", type=int, default=20, help="newest so many (default 20)")
-    as_json(sub)
+    add_letters_command(add, config, as_json)
 
     sub = add("dashboards", _dashboards, "build, check and publish the Grafana dashboards", "pantau dashboards build")
     actions = sub.add_subparsers(title="actions", required=True, metavar="ACTION", dest="action")
@@ -345,43 +338,6 @@ def _doctor(chosen: argparse.Namespace) -> int:
             table.add_row(marks[f.state], f.check, f"{detail}\n[bold]→ {advice}[/]" if advice else detail)
         Console().print(table)
     return OK if healthy(findings) else FAILED
-
-
-def _dead_letters(chosen: argparse.Namespace) -> int:
-    from ingest.dead_letters import DeadLetters
-    from pantau.settings import load
-    from pantau.startup import StartupError
-    from telemetry.observations import rfc3339
-
-    path = load(chosen.config).data.folder / "dead_letters.sqlite"
-    if not path.exists():
-        raise StartupError(f"there are no dead letters at {path}: has the pipeline run with this configuration?")
-    with DeadLetters(path) as letters:
-        counts = letters.count_by_reason()
-        kept = letters.list(chosen.limit, reason=chosen.reason, device=chosen.device)
-    rows = [
-        {
-            "received_at": None if k.letter.received_at is None else rfc3339(k.letter.received_at),
-            "reason": str(k.letter.reason),
-            "detail": k.letter.detail,
-            "broker": k.letter.broker,
-            "topic": k.letter.topic,
-            "payload": k.letter.payload.decode("utf-8", "backslashreplace"),
-        }
-        for k in kept
-    ]
-    if chosen.json:
-        print(json.dumps({"count_by_reason": counts, "dead_letters": rows}, indent=2))
-        return OK
-    console = Console()
-    console.print(", ".join(f"{n} {reason}" for reason, n in sorted(counts.items())) or "no dead letters")
-    for row in rows:
-        payload = str(row["payload"])
-        shown = payload if len(payload) <= 200 else f"{payload[:200]}… ({len(payload)} characters)"
-        console.print(f"\n[bold]{row['reason']}[/] {row['received_at']} {row['topic']}", highlight=False)
-        console.print(f"  {row['detail']}", markup=False, highlight=False)
-        console.print(f"  {shown}", markup=False, highlight=False)
-    return OK
 
 
 def _dashboards(chosen: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ from ingest.backlog import Backlog, waiting_messages
 from ingest.connection import BrokerStatus as Broker
 from ingest.errors import DeadLettersFullError, JournalFullError
 from ingest.journal import Journal
-from ingest.receiver import Batch, Receiver
+from ingest.receiver import Batch
 from ingest.settings import ClockSource
 from ingest.steps import STEP, UNTIMED, decode_step, encode_step
 from ingest.workers import open_receiver
@@ -237,7 +237,7 @@ class Pipeline:
         )
         self._closers.append(self.receiver.close)
         heard = self.state.silence.listening
-        if isinstance(self.receiver, Receiver) and heard.size and int(heard[0]) != DEAF:
+        if heard.size and int(heard[0]) != DEAF:
             self.receiver.go_on_listening(int(heard[0]))
         self.receiver.start()
         self.watch.logins.follow(self.settings.brokers)
