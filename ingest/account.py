@@ -55,6 +55,7 @@ _MAX_HOURS_CLOSED = 31 * 24
 """After a longer pause nothing is expected of the hours before."""
 _MAX_HOURS_SUMMED = 500
 _DAYS_KEPT = 3653
+_FAR = 2**40
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -173,7 +174,6 @@ class Account:
         self._hour_names: tuple[int, set[int]] = (0, set())
         self._new_names: list[tuple[int, str]] = []
         self._newly_known: list[int] = []
-        self._summed_at: int | None = None
         self._brokers_seen: dict[str, tuple[int, int, int]] = {}
         self._flushed_at = time.monotonic()
         self._pause_s = _FLUSH_S
@@ -207,6 +207,8 @@ class Account:
         self._seen = self.position
         self._now: int | None = meta.get("now")
         self._begun: int | None = meta.get("begun")
+        self._summed: int = meta.get("summed", -_FAR)
+        """Hours before this one are kept as days."""
         self._closed: int | None = meta.get("closed")
         """Hours before this one have all that is expected of them."""
         self._written = -1
@@ -433,13 +435,13 @@ class Account:
                 self._db.executemany(
                     "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(k, v) for k, v in values.items() if v is not None]
                 )
-                summed_at = self._sum_up()
+                summed = self._sum_up()
         finally:
             if durable:
                 self._db.execute("PRAGMA synchronous = NORMAL")
         self._new_names.clear()
         self._newly_known.clear()
-        self._summed_at = summed_at
+        self._summed = summed
         self.position = max(position, self.position)
         self.covered = max(self.covered, self.position + 1, -1 if durable_to is None else durable_to)
 
@@ -452,27 +454,28 @@ class Account:
     def _write_chunk(self, chunk: _Chunk) -> None:
         assert chunk.counts is not None
         stored = chunk.needed <= self._written
+        place = self._place
         rows: list[tuple[Any, ...]] = [
-            (HOUR, hour, device, None, received, duplicate, late, taken if stored else 0, 0)
+            (*place(hour), device, None, received, duplicate, late, taken if stored else 0, 0)
             for hour, device, received, duplicate, late, taken in chunk.counts
         ]
         for hour, by_device in chunk.expected:
             some = np.flatnonzero(by_device)
             numbers, amounts = self._numbers[some + 1].tolist(), by_device[some].tolist()
-            rows += [(HOUR, hour, n, amount, 0, 0, 0, 0, 0) for n, amount in zip(numbers, amounts, strict=True)]
+            rows += [(*place(hour), n, amount, 0, 0, 0, 0, 0) for n, amount in zip(numbers, amounts, strict=True)]
         # What was refused of devices that nobody knows is told to the store in one row.
         touched = {(hour, device if device in self._known else 0) for hour, device, _ in chunk.refused}
-        rows += [(HOUR, hour, device, None, 0, 0, 0, 0, 0) for hour, device in touched]
+        rows += [(*place(hour), device, None, 0, 0, 0, 0, 0) for hour, device in touched]
         self._db.executemany(_ADD_DEVICE, rows)
         self._db.executemany(_ADD_DEVICE, [(EVER, 0, *row[2:8], 1) for row in rows])
-        for span in (HOUR, EVER):  # the hour of EVER is 0
+        for where in (place, lambda _: (EVER, 0)):
             self._db.executemany(
-                _ADD_REFUSED, [(span, h * span, d, reason, n) for (h, d, reason), n in chunk.refused.items()]
+                _ADD_REFUSED, [(*where(h), d, reason, n) for (h, d, reason), n in chunk.refused.items()]
             )
             brokers: dict[tuple[int, str], dict[str, int]] = {}
             for (hour, name, column), n in chunk.brokers.items():
-                brokers.setdefault((hour * span, name), dict.fromkeys(_BROKER_COLUMNS, 0))[column] += n
-            self._db.executemany(_ADD_BROKER, [(span, h, name, *c.values()) for (h, name), c in brokers.items()])
+                brokers.setdefault((hour, name), dict.fromkeys(_BROKER_COLUMNS, 0))[column] += n
+            self._db.executemany(_ADD_BROKER, [(*where(h), name, *c.values()) for (h, name), c in brokers.items()])
         if not stored:
             waiting = [(self._slot_for(chunk), h, device, n) for h, device, _, _, _, n in chunk.counts if n]
             self._db.executemany(_ADD_WAITING, waiting)
@@ -492,7 +495,8 @@ class Account:
     def _confirm(self) -> None:
         """What waited and is in the store now counts as stored."""
         for (slot,) in self._db.execute("SELECT slot FROM slot WHERE position <= ?", (self._written,)).fetchall():
-            for span, hour, told in ((HOUR, "hour", 0), (EVER, "0", 1)):
+            of_hour = (f"iif(hour < {self._summed}, {DAY}, {HOUR})", day_or_hour_sql(self._offset_h, self._summed), 0)
+            for span, hour, told in (of_hour, (EVER, 0, 1)):
                 self._db.execute(
                     f"INSERT INTO device SELECT {span}, {hour}, device, NULL, 0, 0, 0, sum(count), {told} FROM waiting "
                     "WHERE slot = ? GROUP BY 2, 3 ON CONFLICT DO UPDATE "
@@ -504,17 +508,21 @@ class Account:
             if self._slot is not None and self._slot[0] == slot:
                 self._slot = None
 
-    def _sum_up(self) -> int | None:
+    def _place(self, hour: int) -> tuple[int, int]:
+        """(span, hour) of the row in which an hour is kept."""
+        if hour >= self._summed:
+            return HOUR, hour
+        return DAY, hour - (hour + self._offset_h) % 24
+
+    def _sum_up(self) -> int:
         """Sum hours that are older than they are kept into days, and let very old days go."""
-        if self._now is None or self._now // NS_PER_HOUR == self._summed_at:
-            return self._summed_at
-        now = self._now // NS_PER_HOUR
-        oldest = self._db.execute("SELECT min(hour) FROM device WHERE span = 1").fetchone()[0]
-        for table in ("refused", "broker"):
-            first = self._db.execute(f"SELECT min(hour) FROM {table} WHERE span = 1").fetchone()[0]
-            oldest = first if oldest is None or (first is not None and first < oldest) else oldest
-        if oldest is None or oldest >= now - self._kept_hours:
-            return now
+        if self._now is None or self._summed >= (now := self._now // NS_PER_HOUR) - self._kept_hours:
+            return self._summed
+        firsts = [
+            self._db.execute(f"SELECT min(hour) FROM {table} WHERE span = 1").fetchone()[0]
+            for table in ("device", "refused", "broker")
+        ]
+        oldest = min((f for f in firsts if f is not None), default=now)
         before = min(now - self._kept_hours, oldest + _MAX_HOURS_SUMMED)
         day = day_sql(self._offset_h)
         for table, keys, columns in (
@@ -538,7 +546,8 @@ class Account:
             )
             self._db.execute(f"DELETE FROM {table} WHERE span = 1 AND hour < ?", (before,))
             self._db.execute(f"DELETE FROM {table} WHERE span = 24 AND hour < ?", (now - 24 * _DAYS_KEPT,))
-        return now if before == now - self._kept_hours else None
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('summed', ?)", (before,))
+        return before
 
     @contextmanager
     def _transaction(self) -> Any:
@@ -615,6 +624,11 @@ def installed_s(directory: Directory, start_ns: int, end_ns: int) -> npt.NDArray
 def day_sql(offset_h: int) -> str:
     """SQL for the hour in which the local day of ``hour`` began."""
     return f"(hour - ((hour + {offset_h}) % 24 + 24) % 24)"
+
+
+def day_or_hour_sql(offset_h: int, summed: int) -> str:
+    """SQL for the hour under which ``hour`` is kept, where those before ``summed`` are kept as days."""
+    return f"iif(hour < {summed}, {day_sql(offset_h)}, hour)"
 
 
 def _joined(parts: Pairs) -> tuple[Ints, Ints]:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ingest.account import DAY, EVER, HOUR, NS_PER_HOUR, day_sql, installed_s, per_s
+from ingest.account import DAY, EVER, HOUR, NS_PER_HOUR, day_or_hour_sql, day_sql, installed_s, per_s
 from ingest.errors import AccountDamagedError
 from telemetry.directory import Directory
 
@@ -133,7 +133,8 @@ class AccountReader:
             raise FileNotFoundError(
                 f"there is no loss account at {path}: has the pipeline run with this configuration?"
             )
-        self._day = day_sql(round(utc_offset_h))
+        self._offset_h = round(utc_offset_h)
+        self._day = day_sql(self._offset_h)
         uri = f"{self.path.resolve().as_uri()}?mode=ro"
         self._db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
 
@@ -244,7 +245,10 @@ class AccountReader:
             values,
         ):
             row(at, length, number).refused[reason] = n
-        hours = hours.replace("span", str(HOUR))
+        summed = dict(self._rows("SELECT key, value FROM meta")).get("summed", -HOURS_MAX)
+        if by is By.HOUR:  # as the other numbers of that hour are kept
+            start = day_or_hour_sql(self._offset_h, summed)
+        hours = hours.replace("span", f"iif(hour < {summed}, {DAY}, {HOUR})")
         for at, length, number, n in self._rows(
             f"SELECT {start}, {hours}, device, sum(count) FROM waiting WHERE {where} {group}", values
         ):

@@ -211,6 +211,23 @@ def test_old_hours_become_days_of_the_city_and_the_sum_stays(tmp_path: Path) -> 
     assert sum(r.received for r in pipe.rows(By.DAY, device="g0")) == 72
 
 
+def test_what_comes_late_for_a_day_that_is_summed_goes_into_the_day(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / NAME, city(), kept_days=1.0)
+    pipe.step(1, T0, [(0, T0)])
+    pipe.step(2, T0 + 48 * H, [(0, T0 + 48 * H)])
+    pipe.account.flush(2)
+    pipe.step(3, T0 + 48 * H, [(2, T0)], refused=[Refused("g1", "no_time", "main", 1, T0 // H)])
+    pipe.account.flush(2)
+    day = [r for r in pipe.rows() if r.hours == 24 and r.received]
+    assert [(r.device, r.received, r.stored, r.waiting, r.refused) for r in day] == [
+        ("g0", 1, 1, 0, {}),
+        ("g1", 1, 0, 1, {"no_time": 1}),
+    ]
+    pipe.account.flush(3)
+    assert [(r.stored, r.waiting) for r in pipe.rows() if r.received] == [(1, 0), (1, 0), (1, 0)]
+    assert all(r.unaccounted == 0 for r in pipe.rows())
+
+
 def test_made_up_names_fill_neither_file_nor_memory(tmp_path: Path) -> None:
     pipe = Pipe(tmp_path / NAME, city())
     refused = [Refused(f"fake{i}", "unknown_device", "main", 1) for i in range(3000)]
