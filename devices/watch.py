@@ -172,6 +172,7 @@ _BY_REASON = {
     "wrong_type": "unknown_format",
     "no_readings": "unknown_format",
     "malformed_time": "unknown_format",
+    "undecodable": "wrong_model",
     "missing_value": "no_value",
     "not_finite": "no_value",
     "unknown_property": "unknown_property",

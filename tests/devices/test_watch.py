@@ -47,6 +47,7 @@ def test_a_reading_from_before_somebody_began_to_look_does_not_count() -> None:
         (letter("wrong_city"), "wrong_address"),
         (letter("retained"), "retained"),
         (letter("time_without_zone"), "no_zone"),
+        (letter("undecodable"), "wrong_model"),
         (letter("not_installed"), "not_installed"),
         (letter("missing_value"), "no_value"),
         (letter("something_new"), "other"),
