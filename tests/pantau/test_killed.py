@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ingest.settings import BrokerSettings
 from simulators.recording import Recording, load_recording
 from simulators.replay import Sent, register, replay
 from storage.embedded import EmbeddedStore
+from tests.real_parts.account import assert_balances
 from tests.real_parts.mosquitto import QUEUES_WITHOUT_LIMITS, Mosquitto, free_port
 
 DON = Path(__file__).parents[2] / "simulators" / "recordings" / "don_hadfields_2007"
@@ -29,7 +31,7 @@ KILLS = 4
 pytestmark = pytest.mark.mosquitto
 
 
-def start(folder: Path, broker_port: int, page_port: int) -> subprocess.Popen[bytes]:
+def start(folder: Path, broker_port: int, page_port: int, processes: int = 1) -> subprocess.Popen[bytes]:
     """``pantau run``, as its user would start it."""
     config = folder / "pantau.toml"
     config.write_text(
@@ -46,6 +48,7 @@ def start(folder: Path, broker_port: int, page_port: int) -> subprocess.Popen[by
         host = "127.0.0.1"
         port = {broker_port}
         backoff_max_s = 0.5
+        processes = {processes}
         [limits]
         max_batch_messages = 500
         [page]
@@ -69,8 +72,13 @@ def status(page_port: int) -> dict[str, Any] | None:
         return None
 
 
-def run(folder: Path, recording: Recording, kills: int) -> tuple[dict[str, Any], Sent]:
-    """Replay a recording into a pipeline that is killed ``kills`` times; returns what its store holds."""
+def run(
+    folder: Path, recording: Recording, kills: int, processes: int = 1, kill: Callable[[int, int], bool] | None = None
+) -> tuple[dict[str, Any], Sent]:
+    """Replay a recording into a pipeline that is killed ``kills`` times; returns what its store holds.
+
+    ``kill``, called with the process id and which time it is, may kill something else instead: then it says True.
+    """
     from devices.registry import Registry
 
     (folder / "data").mkdir(parents=True)
@@ -79,15 +87,17 @@ def run(folder: Path, recording: Recording, kills: int) -> tuple[dict[str, Any],
     registry.close()
     chance, page_port = random.Random(7), free_port()
     with Mosquitto(QUEUES_WITHOUT_LIMITS) as broker:
-        process = start(folder, broker.port, page_port)
+        process = start(folder, broker.port, page_port, processes)
         # The session must be there before anything is published: from then on the broker keeps what we miss.
         wait(lambda: (s := status(page_port)) and s["brokers"] and s["brokers"][0]["connected"], "the first connection")
         sent = replay(recording, BrokerSettings("main", "127.0.0.1", broker.port))
-        for _ in range(kills):
+        for number in range(kills):
             time.sleep(chance.uniform(0.3, 1.5))
+            if kill is not None and kill(process.pid, number):
+                continue
             process.send_signal(signal.SIGKILL)
             process.wait()
-            process = start(folder, broker.port, page_port)
+            process = start(folder, broker.port, page_port, processes)
             wait(lambda: status(page_port), "the page after a restart")
         end = sent.final_clock // 1_000_000
         wait(
@@ -101,6 +111,11 @@ def run(folder: Path, recording: Recording, kills: int) -> tuple[dict[str, Any],
         )
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+    return stored(folder, recording), sent
+
+
+def stored(folder: Path, recording: Recording) -> dict[str, Any]:
+    """What the store of a run holds."""
     store = EmbeddedStore(folder / "data" / "store")
     names = [d.id for d in recording.datastreams]
     found: dict[str, Any] = {}
@@ -115,7 +130,7 @@ def run(folder: Path, recording: Recording, kills: int) -> tuple[dict[str, Any],
         for r in store.transitions(*EVERYTHING)
     ]
     store.close()
-    return found, sent
+    return found
 
 
 def wait(condition: Any, what: str, timeout_s: float = 60.0) -> None:
@@ -131,6 +146,12 @@ def test_kill_9_changes_nothing(tmp_path: Path) -> None:
     undisturbed, sent = run(tmp_path / "undisturbed", recording, 0)
     killed, _ = run(tmp_path / "killed", recording, KILLS)
     assert sum(len(undisturbed[d.id][0]) for d in recording.datastreams) == sent.readings
+    by_device = {d.id: 0 for d in recording.devices}
+    for d in recording.datastreams:
+        by_device[d.device] += len(undisturbed[d.id][0])
+    calm = assert_balances(tmp_path / "undisturbed" / "data", sent=by_device, refused=0)
+    torn = assert_balances(tmp_path / "killed" / "data", sent=by_device, refused=0, redelivered=True)
+    assert (torn.stored, torn.received - torn.duplicate) == (calm.stored, sent.readings)
     assert undisturbed.keys() == killed.keys()
     assert killed["alarms"] == undisturbed["alarms"]
     assert len(killed["alarms"]) > 10
