@@ -161,7 +161,11 @@ def operator_routes(city: LiveCity, hub: Hub, version: str) -> APIRouter:
 
     @api.get("/account", summary="Loss account of a device", dependencies=[requires("viewer")])
     def account(device: str) -> Response:
-        """How many readings came, came twice, came late, were refused (by reason) and are stored."""
+        """What became of its readings, since ever and by hours: `received` = `duplicate` + `stored` + `waiting`.
+
+        `late` is a part of `stored`; `refused` (by reason) was not even received. `missing`: expected, but never come;
+        null where nothing says how many are expected. `unaccounted` is 0, or there is a fault.
+        """
         try:
             found = city.account(device)
         except UnknownError as error:

@@ -124,21 +124,53 @@ function Stream({ stream, spanH, alarm, chart }) {
   `;
 }
 
+const ACCOUNT_MS = 30000;
+const ACCOUNT_COLUMNS = ["expected", "received", "duplicate", "late", "refused", "stored", "waiting", "missing"];
+
+/** What became of the readings of a device: one sentence that says whether it balances, and its newest hours. */
 function Account({ device }) {
-  const [text, setText] = useState("");
+  const [account, setAccount] = useState(null);
   useEffect(() => {
     const stop = new AbortController();
-    fetch(`/api/account?device=${encodeURIComponent(device)}`, { signal: stop.signal })
-      .then((answer) => (answer.ok ? answer.json() : null))
-      .then((a) => {
-        if (!a) return;
-        const refused = Object.values(a.refused).reduce((sum, n) => sum + n, 0);
-        setText(t("site.account", Object.fromEntries(Object.entries({ ...a, refused }).map(([k, v]) => [k, Number.isFinite(v) ? number(v) : v]))));
-      })
-      .catch(() => setText(""));
-    return () => stop.abort();
-  }, [device, currentLanguage()]);
-  return text && html`<p class="observed">${text}</p>`;
+    const load = () =>
+      fetch(`/api/account?device=${encodeURIComponent(device)}`, { signal: stop.signal })
+        .then((answer) => (answer.ok ? answer.json() : null))
+        .then(setAccount)
+        .catch(() => {});
+    load();
+    const timer = setInterval(() => !document.hidden && load(), ACCOUNT_MS);
+    return () => {
+      stop.abort();
+      clearInterval(timer);
+    };
+  }, [device]);
+  if (!account) return null;
+  const refused = Object.values(account.refused).reduce((sum, n) => sum + n, 0);
+  const words = Object.fromEntries(
+    Object.entries({ ...account, refused }).map(([k, v]) => [k, Number.isFinite(v) ? number(v) : v]),
+  );
+  return html`
+    <p class="observed account">${t("site.account", words)}
+      ${" "}${account.unaccounted === 0
+        ? t("site.account.balances")
+        : html`<b class="unbalanced">${t("site.account.differs", { n: number(account.unaccounted) })}</b>`}
+      ${account.missing > 0 && html` ${t("site.account.missing", words)}`}</p>
+    ${account.hours.length > 0 &&
+    html`<details class="account">
+      <summary>${t("site.account.hours")}</summary>
+      <div>
+        <table>
+          <thead><tr><th>${t("site.account.hour")}</th>${ACCOUNT_COLUMNS.map((c) => html`<th>${t(c === "missing" ? "site.account.column.missing" : `site.account.${c}`)}</th>`)}</tr></thead>
+          <tbody>
+            ${account.hours.map(
+              (h) => html`<tr key=${h.start_ns}><th>${momentText(h.start_ns / 1e6, now())}</th>
+                ${ACCOUNT_COLUMNS.map((c) => html`<td class=${c === "missing" && h.missing > 0 ? "short" : ""}>${h[c] === null ? "–" : number(h[c])}</td>`)}</tr>`,
+            )}
+          </tbody>
+        </table>
+      </div>
+    </details>`}
+  `;
 }
 
 export function SitePanel({ id, onClose }) {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dashboards.operator.api import operator_app, series_columns
-from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus, StoreStatus
+from dashboards.operator.health import AccountHour, BrokerStatus, DeviceAccount, HealthStatus, StoreStatus
 from dashboards.operator.live import LiveCity
 from telemetry.alarms import Acknowledge, AlarmState
 from telemetry.observations import Observations
@@ -155,7 +155,18 @@ def test_an_empty_series_is_empty(live: LiveCity, http: httpx.Client) -> None:
 def test_account(live: LiveCity, http: httpx.Client) -> None:
     assert http.get("/api/account", params={"device": "gauge-1"}).status_code == 404
     live.set_account_source(
-        lambda d: DeviceAccount(d, received=9, duplicate=2, late=1, refused={"bad unit": 1}, stored=6)
+        lambda d: DeviceAccount(
+            d,
+            received=9,
+            duplicate=2,
+            late=1,
+            refused={"bad unit": 1},
+            stored=6,
+            waiting=1,
+            expected=10.0,
+            missing=3,
+            hours=(AccountHour(T0, 1, 10.0, 9, 2, 1, 1, 6, 1, 3),),
+        )
     )
     assert http.get("/api/account", params={"device": "gauge-1"}).json() == {
         "device": "gauge-1",
@@ -164,6 +175,24 @@ def test_account(live: LiveCity, http: httpx.Client) -> None:
         "late": 1,
         "refused": {"bad unit": 1},
         "stored": 6,
+        "waiting": 1,
+        "expected": 10.0,
+        "missing": 3,
+        "unaccounted": 0,
+        "hours": [
+            {
+                "start_ns": T0,
+                "hours": 1,
+                "expected": 10.0,
+                "received": 9,
+                "duplicate": 2,
+                "late": 1,
+                "refused": 1,
+                "stored": 6,
+                "waiting": 1,
+                "missing": 3,
+            }
+        ],
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from dashboards.operator.api import operator_app
-from dashboards.operator.health import BrokerStatus, HealthStatus, StoreStatus
+from dashboards.operator.health import AccountHour, BrokerStatus, HealthStatus, StoreStatus
 from dashboards.operator.live import LiveCity
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.observations import Observations
@@ -47,7 +47,10 @@ class Feeder:
         self.live.set_directory(small_city())
         self.live.set_acknowledge(self.acknowledge)
         self.live.set_series_source(self.series)
-        self.live.set_account_source(lambda device: {"received": 12, "stored": 12})
+        hour = AccountHour(T0 // (3600 * S) * 3600 * S, 1, 60.0, 12, 1, 0, 2, 10, 1, 49)
+        self.account: dict[str, Any] = {"received": 1200, "duplicate": 1, "stored": 1198, "waiting": 1}
+        self.account |= {"refused": {"wrong_unit": 2}, "expected": 1260.0, "missing": 61, "hours": (hour,)}
+        self.live.set_account_source(lambda device: self.account)
         self.now = T0 + 600 * S
         self.kept: list[Observations] = []
         self.comments: list[str] = []
@@ -297,6 +300,13 @@ def test_the_site_panel_shows_charts_with_thresholds_and_doubts(opened: tuple[Pa
         panel.get_by_role("button", name=label).click()
         expect(panel.get_by_role("button", name=label)).to_have_attribute("aria-pressed", "true")
         expect(panel.locator(".chart canvas")).to_have_count(2)
+    account = panel.locator("p.account").first
+    expect(account).to_contain_text("Diterima 1.200 = ganda 1 + disimpan 1.198 + menunggu 1; ditolak 2, terlambat 0.")
+    expect(account).to_contain_text("Neracanya seimbang. Belum datang 61 dari 1.260 yang seharusnya.")
+    hours = panel.locator("details.account").first
+    hours.locator("summary").click()
+    expect(hours.locator("tbody tr")).to_have_count(1)
+    expect(hours.locator("tbody td")).to_have_text(["60", "12", "1", "0", "2", "10", "1", "49"])
     page.keyboard.press("Escape")
     expect(panel).to_have_count(0)
 
@@ -593,3 +603,12 @@ def test_rain_is_seen_to_arrive_and_to_end(opened: tuple[Page, Seen], feeder: Fe
     expect(line).to_contain_text("No rain")
     page.wait_for_timeout(1500)
     assert blue_pixels(page) == 0
+
+
+def test_an_account_that_does_not_balance_says_so(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.account = {"received": 10, "stored": 7, "unaccounted": 3}
+    feeder.live.transition(transition(at_s=600, severity=1))
+    page.locator(".alarm .site").click()
+    expect(page.locator("p.account .unbalanced").first).to_contain_text("Selisih 3")
+    expect(page.locator("details.account")).to_have_count(0)
