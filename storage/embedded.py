@@ -209,11 +209,14 @@ class EmbeddedStore:
 
     def readings(self, datastream: str, start_ns: int, end_ns: int) -> ReadingColumns:
         """See ``Store.readings``."""
-        found = self._select("readings", "observed_at_ns, value, flag", start_ns, end_ns, "datastream = ?", datastream)
+        # Files of earlier versions have no column of remarks: so it can't be named.
+        columns = "* EXCLUDE (datastream)"
+        found = self._select("readings", columns, start_ns, end_ns, "datastream = ?", datastream)
         if found is None:
             return ReadingColumns(np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8))
         keep = last_of_each(found["position"], found["observed_at_ns"])
-        return ReadingColumns(found["observed_at_ns"][keep], found["value"][keep], found["flag"][keep])
+        remark = found["remark"][keep].astype(np.uint8) if "remark" in found else np.empty(0, np.uint8)
+        return ReadingColumns(found["observed_at_ns"][keep], found["value"][keep], found["flag"][keep], remark)
 
     def windows(self, datastream: str, width_s: int, start_ns: int, end_ns: int) -> WindowColumns:
         """See ``Store.windows``."""
@@ -441,9 +444,9 @@ class EmbeddedStore:
     def _select(
         self, kind: str, columns: str, start_ns: int, end_ns: int, where: str = "true", *values: object
     ) -> dict[str, npt.NDArray[Any]] | None:
-        names = columns if columns == "*" else f"{columns}, position"
+        names = columns if columns.startswith("*") else f"{columns}, position"
         clause = f"{_TIME[kind]} >= ? AND {_TIME[kind]} < ? AND {where}"
-        union = ", union_by_name = true" if columns == "*" else ""
+        union = ", union_by_name = true" if columns.startswith("*") else ""
         sql = f"SELECT {names} FROM read_parquet(?, hive_partitioning = false{union}) WHERE {clause}"
         return self._query(kind, sql, start_ns, end_ns, *values)
 
@@ -479,6 +482,7 @@ class EmbeddedStore:
                 "observed_at_ns": rows.observed_at[keep],
                 "value": rows.value[keep],
                 "flag": rows.flag[keep],
+                "remark": rows.remark[keep],
                 "position": position[keep],
             }
         )

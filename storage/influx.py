@@ -155,12 +155,14 @@ class InfluxStore:
 
     def readings(self, datastream: str, start_ns: int, end_ns: int) -> ReadingColumns:
         """See ``Store.readings``."""
-        rows = self._select(schema.READING, ("value", "flag"), start_ns, end_ns, {schema.DATASTREAM: datastream})
+        fields = ("value", "flag", "remark")
+        rows = self._select(schema.READING, fields, start_ns, end_ns, {schema.DATASTREAM: datastream})
         time = rows["time"].astype(np.int64)
         # A datastream whose device was swapped has two series, and a reading may have come again under the second.
         keep = last_of_each(np.zeros(len(time), np.int64), time)
         flag = np.nan_to_num(rows["flag"][keep]).astype(np.uint8)
-        return ReadingColumns(time[keep], rows["value"][keep], flag)
+        remark = np.nan_to_num(rows["remark"][keep]).astype(np.uint8)
+        return ReadingColumns(time[keep], rows["value"][keep], flag, remark)
 
     def windows(self, datastream: str, width_s: int, start_ns: int, end_ns: int) -> WindowColumns:
         """See ``Store.windows``."""

@@ -98,6 +98,7 @@ class LineEncoder:
                 "tags": self._tags_at(directory, rows.datastream[keep], rows.observed_at[keep]),
                 "value": rows.value[keep],
                 "flag": rows.flag[keep],
+                "remark": rows.remark[keep],
                 "time": rows.observed_at[keep],
             }
         )
@@ -109,7 +110,9 @@ class LineEncoder:
                 .then(pl.concat_str(pl.lit(" value="), pl.col("value").cast(pl.String), pl.lit(",flag=")))
                 .otherwise(pl.lit(" flag=")),
                 pl.col("flag").cast(pl.String),
-                pl.lit("i "),
+                pl.when(pl.col("remark") > 0)
+                .then(pl.concat_str(pl.lit("i,remark="), pl.col("remark").cast(pl.String), pl.lit("i ")))
+                .otherwise(pl.lit("i ")),
                 pl.col("time").cast(pl.String),
             ).alias("line")
         )["line"]

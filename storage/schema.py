@@ -114,6 +114,13 @@ READING = Measurement(
     (
         Field("value", _F, "property", "The reading. Left out where it is missing (NaN) or not finite."),
         Field("flag", _I, "", "QARTOD flag: 1 good, 2 unknown, 3 suspect, 4 fail, 9 missing."),
+        Field(
+            "remark",
+            _I,
+            "",
+            "Sum of: 1 the time of reception stands in, 2 time corrected by the rule stated for the device, 4 taken "
+            "again from the dead letters. Left out if 0.",
+        ),
     ),
     "When it was observed, by the device.",
 )

@@ -29,7 +29,12 @@ from telemetry.results import DTYPES, Transitions, Windows
 MAGIC = b"PANTSPL1"
 _log = logging.getLogger(__name__)
 
-_TYPES: dict[str, Any] = DTYPES | {"observed_at": np.int64, "received_at": np.int64, "flag": np.uint8}
+_TYPES: dict[str, Any] = DTYPES | {
+    "observed_at": np.int64,
+    "received_at": np.int64,
+    "flag": np.uint8,
+    "remark": np.uint8,
+}
 """The columns that are spooled: the broker of a reading is not stored."""
 _KINDS: dict[str, Any] = {"readings": Observations, "windows": Windows, "transitions": Transitions}
 

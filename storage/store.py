@@ -12,7 +12,7 @@ A row that comes again (same identity) replaces the earlier one:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,6 +111,8 @@ class ReadingColumns:
     value: npt.NDArray[np.float64]
     """NaN where missing."""
     flag: npt.NDArray[np.uint8]
+    remark: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    """As in ``Observations``; empty where none has one."""
 
     def __len__(self) -> int:
         return int(self.observed_at.shape[0])

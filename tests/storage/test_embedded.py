@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -557,3 +559,20 @@ def test_times_at_both_ends_of_what_can_be_written(store):
     store.merge()
     found = store.readings("gauge-0", -(2**63), 2**63 - 1).observed_at.tolist()
     assert found[:2] == ends[:2] and found[-1] == ends[2]
+
+
+def test_remarks_come_back_also_beside_files_without_them(tmp_path: Path) -> None:
+    rows = Observations.of([0, 0], [T0, T0 + 1], [1.0, 2.0])
+    plain = replace(batch(1), readings=rows)
+    with contextlib.closing(EmbeddedStore(tmp_path)) as store:
+        store.write(plain)
+        name = directory().datastreams[0].id
+        assert store.readings(name, 0, 2**62).remark.tolist() == [0, 0]
+        for path in tmp_path.glob("readings/fresh/*.parquet"):  # as an earlier version wrote it
+            pl.read_parquet(path).drop("remark").write_parquet(path)
+        assert store.readings(name, 0, 2**62).remark.tolist() == []
+        more = replace(Observations.of([0], [T0 + 2], [3.0]), remark=np.array([6], np.uint8))
+        store.write(replace(plain, first_position=2, last_position=2, readings=more))
+        for _ in range(2):
+            assert store.readings(name, 0, 2**62).remark.tolist() == [0, 0, 6]
+            store.merge_quiet_days(0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from storage.schema import MEASUREMENTS, FieldType
 from storage.settings import StoreSettings
 from storage.store import AccountHour, PipelineStatus
 from telemetry.directory import Datastream, Device, Directory, Installation, Site
-from telemetry.observations import NS_PER_S
+from telemetry.observations import NS_PER_S, Observations
 from tests.real_parts.influxdb import InfluxDB
 from tests.storage.city import T0, batch, directory, observations, windows
 
@@ -220,8 +221,17 @@ def test_every_field_of_the_schema_is_written_with_its_type():
                 FieldType.STRING if text[0] == '"' else FieldType.INTEGER if text[-1] == "i" else FieldType.FLOAT
             )
         of = MEASUREMENTS[name]
-        assert types == {f.name: f.type for f in of.fields}
+        # A remark is left out where there is none.
+        assert types == {f.name: f.type for f in of.fields if f.name != "remark"}
         assert [t.split("=")[0] for t in tags] == sorted(of.tags)
+
+
+def test_a_remark_is_written_where_there_is_one():
+    rows = Observations.of([1, 1], [T0, T0 + 1], [1.0, np.nan])
+    rows = dataclasses.replace(rows, flag=np.array([1, 9], np.uint8), remark=np.array([0, 6], np.uint8))
+    plain, remarked = LineEncoder().readings(batch(1).directory, rows).to_list()
+    assert plain.endswith(f" value=1.0,flag=1i {T0}")
+    assert remarked.endswith(f" flag=9i,remark=6i {T0 + 1}")
 
 
 def test_nothing_is_no_bytes():
