@@ -35,7 +35,7 @@ class Options:
     only: tuple[int, ...] = ()
     """Numbers of the faults that are made; all others of the plan are left out."""
     kinds: frozenset[Kind] = frozenset(Kind)
-    per_pass: int = 15
+    per_pass: int = 25
     minutes: int = 130
     devices: int = 60
     pace_s: float = 0.1

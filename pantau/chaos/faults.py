@@ -92,7 +92,7 @@ class Pass:
 
 
 def make_plan(
-    seed: int, faults: int, ticks: int, *, kinds: frozenset[Kind] = frozenset(Kind), per_pass: int = 15
+    seed: int, faults: int, ticks: int, *, kinds: frozenset[Kind] = frozenset(Kind), per_pass: int = 25
 ) -> list[Pass]:
     """Spread ``faults`` faults of ``kinds`` over passes of the fleet; every other pass uses InfluxDB.
 

@@ -218,7 +218,7 @@ class PassRun:
         while not self._finished():
             if self._tick == len(ticks) - 3:
                 for worker in broker_kills:
-                    worker.join(40)
+                    worker.join(90)
             try:
                 if self._tick == 0:
                     self.sender.send([begin])
@@ -343,7 +343,7 @@ class PassRun:
     def _kill_broker(self, fault: Fault) -> None:
         # After a kill the broker may have forgotten the pipeline's session, and the pipeline knows that it was deaf: a
         # device that is quiet just then is given its whole time again. So not while a silence is to become an alarm.
-        until = time.monotonic() + 30
+        until = time.monotonic() + 80
         ticks, margin_ms = self._script.ticks, 2 * 60_000
         while self._script.pending_within(
             self.pipeline.now_ms - margin_ms, ticks[min(self._tick, len(ticks) - 1)].clock_ms + margin_ms
@@ -363,6 +363,14 @@ class PassRun:
         _wait_for_port(self.broker.port, self.broker)
         # Before somebody has subscribed, a broker without sessions throws away whatever it is sent.
         self._wait(self.broker.has_subscriber, "the pipeline to subscribe again")
+        # Devices begin again where the pipeline is: so let it take first what the broker had saved of its queue. What
+        # is older than the newest 32 readings of a datastream is no longer known as a duplicate.
+        same, before = 0, -1
+        while same < 4 and time.monotonic() < until:
+            listens = self.pipeline.listens()
+            same = same + 1 if listens and before == self.pipeline.now_ms else 0
+            before = self.pipeline.now_ms
+            time.sleep(0.4)
         self._resume.set()
 
     def _fill_disk(self, fault: Fault) -> None:

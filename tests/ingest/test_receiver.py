@@ -379,6 +379,21 @@ def told(broker: Mosquitto, receiver: Receiver, now_s: int) -> None:
     assert batch.clock == now_s * S
 
 
+def test_by_its_own_clock_a_broker_is_heard_since_the_first_time_it_told(
+    broker: Mosquitto, request: pytest.FixtureRequest
+) -> None:
+    with (
+        receiving(named(broker, request), clock=ClockSource.BROKER) as receiver,
+        Publisher(broker.port) as publisher,
+    ):
+        for now_s in (1000, 2000, 3000):
+            publisher.send(topic("clock"), json.dumps({"now": now_s}))
+        time.sleep(0.2)
+        batches = collect(receiver, 3, now=lambda: None)
+        assert (len(batches), batches[0].clock) == (1, 3000 * S)  # however they are cut into batches
+        assert receiver.listening_since_ns == 1000 * S
+
+
 def test_by_its_own_clock_a_broker_is_heard_without_a_break_as_long_as_it_keeps_our_session() -> None:
     # Its clock comes the same way as its readings, so while we hear nothing no time passes and nobody falls silent.
     with Mosquitto(persistence=True) as broker:
