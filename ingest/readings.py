@@ -211,6 +211,13 @@ class Readings:
         self.value.append(value)
         self.origin.append(self.message)
 
+    def add_messages(self, feeds: list[int], observed_at: list[int], values: list[float], first: int) -> None:
+        """Take one reading from each of the messages ``first``, ``first + 1``, ..., in the units of the properties."""
+        self.feed += feeds
+        self.observed_at += observed_at
+        self.value += values
+        self.origin += range(first, first + len(feeds))
+
     def add_several(
         self,
         feeds: list[int],

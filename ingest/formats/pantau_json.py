@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from ingest.dead_letters import Reason
 from ingest.readings import FIRST_NS, LAST_NS, Fragment, Readings, RefusedError, convert, short
@@ -53,6 +54,7 @@ class _Group(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _decode_one = msgspec.json.Decoder(_One).decode
+_decode_lines = msgspec.json.Decoder(_One).decode_lines
 _decode_many = msgspec.json.Decoder(list[_Item] | _Group).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -81,6 +83,42 @@ def decode(payload: bytes, streams: Mapping[str, int], readings: Readings) -> No
         readings.add(index, one.property, one.value, one.unit, observed_at)
     except RefusedError as refused:
         readings.refuse(refused.reason, refused.detail)
+
+
+def decode_together(payloads: list[bytes], streams: list[Mapping[str, int]], readings: Readings, first: int) -> bool:
+    """Take messages that each hold one plain reading, all or none; whether they were taken.
+
+    Parameters
+    ----------
+    payloads : list of bytes
+    streams : list of (property name → feed)
+        Of the device of each message.
+    readings : Readings
+    first : int
+        Number of the first message; the others follow.
+    """
+    lines = b"\n".join(payloads)
+    # Each line must be one value, or the readings of one sender could be taken for those of another. A string can't
+    # hold a line break, so a brace at the beginning of a line opens an object; in the plain form that is a new value.
+    n = len(payloads)
+    if lines[:1] != b"{" or lines.count(b"\n{") != n - 1 or lines.count(b"\n") != n - 1 or lines.count(b"{") != n:
+        return False
+    try:
+        ones = _decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if len(ones) != n:
+        return False
+    feeds = [of_device.get(one.property) for of_device, one in zip(streams, ones, strict=True)]
+    if None in feeds:
+        return False
+    try:
+        times = _times_ns([one.time for one in ones])
+        values = [one.value if one.unit is None else convert(one.property, one.value, one.unit) for one in ones]
+    except RefusedError:
+        return False
+    readings.add_messages(feeds, times, values, first)  # type: ignore[arg-type]
+    return True
 
 
 class PantauJson:
@@ -174,6 +212,17 @@ def time_ns(time: object, path: str = "$.time") -> int:
     return ns
 
 
+def _times_ns(times: list[Any]) -> list[int]:
+    """``time_ns`` of each; whole numbers, of which there are many, at once."""
+    if set(map(type, times)) == {int} and max(map(abs, times)) < LAST_NS:
+        number = np.array(times, dtype=np.int64)
+        size = np.abs(number)
+        scale = np.select([size < 10**11, size < 10**14, size < 10**17], [NS_PER_S, 1_000_000, 1000], 1)
+        if (size <= LAST_NS // scale).all():
+            return (number * scale).tolist()  # type: ignore[no-any-return]
+    return [time_ns(time) for time in times]
+
+
 _HEAD = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)", re.ASCII)
 _TAIL = re.compile(r":(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII)
 _heads: dict[str, int] = {}
@@ -249,9 +298,9 @@ def _decode_several(payload: bytes, streams: Mapping[str, int], readings: Readin
     feeds: list[int] = []
     times: list[int] = []
     values: list[float] = []
-    feed_of, received_at, now_ns = readings.feed_of, readings.received_at, time_ns
+    feed_of, to_ns = readings.feed_of, time_ns
     last_time: int | float | str | None = None
-    observed_at = received_at
+    observed_at = 0
     spoken_for: str | None = None
     whose: Mapping[str, int] | None = streams
     try:
@@ -265,11 +314,11 @@ def _decode_several(payload: bytes, streams: Mapping[str, int], readings: Readin
                 if whose is None:
                     return False
             feed = whose.get(item.property)  # type: ignore[union-attr]
+            if feed is None or item.time is None:
+                return False
             if item.time != last_time or type(item.time) is not type(last_time):
                 last_time = item.time
-                observed_at = received_at if last_time is None else now_ns(last_time)
-            if feed is None or observed_at is None:
-                return False
+                observed_at = to_ns(last_time)
             feeds.append(feed)
             times.append(observed_at)
             values.append(item.value if item.unit is None else convert(item.property, item.value, item.unit))

@@ -150,7 +150,11 @@ def test_the_forms(payload: Any, expected: list[tuple[str, int, float]]) -> None
         (b'{"property": "rain_mm", "value": 1}', Reason.UNKNOWN_PROPERTY, "no datastream of rain_mm"),
         (b'{"property": "mood", "value": 1}', Reason.UNKNOWN_PROPERTY, "'mood' is no observed property"),
         (b'{"values": {"mood": "good"}}', Reason.UNKNOWN_PROPERTY, "'mood' is no observed property"),
-        (b'{"device": "ghost", "property": "battery_v", "value": 1}', Reason.UNKNOWN_DEVICE, "'ghost' is not regis"),
+        (
+            b'{"device": "ghost", "property": "battery_v", "value": 1}',
+            Reason.UNKNOWN_DEVICE,
+            "no device is registered by the name 'ghost'",
+        ),
         (b'{"property": "battery_v", "value": 1, "time": "2024-11-24T11:32:11"}', Reason.TIME_WITHOUT_ZONE, "zone"),
         (b'{"property": "battery_v", "value": 1, "time": "yesterday"}', Reason.MALFORMED_TIME, "'yesterday'"),
         (b'{"property": "battery_v", "value": 1, "time": "2024-11-24"}', Reason.MALFORMED_TIME, "'2024-11-24'"),
@@ -161,7 +165,7 @@ def test_the_forms(payload: Any, expected: list[tuple[str, int, float]]) -> None
         (b'{"property": "battery_v", "value": 1, "time": 1' + b"0" * 400 + b"}", Reason.TIME_IN_FUTURE, "2261"),
         (b'{"property": "battery_v", "value": 1, "time": "9999-12-31T23:59:59Z"}', Reason.TIME_IN_FUTURE, "9999"),
         (b'{"property": "battery_v", "value": 1, "time": "0001-01-01T00:00:00Z"}', Reason.TIME_TOO_OLD, "0001"),
-        (b'{"property": "battery_v", "value": 1, "time": 0}', Reason.TIME_TOO_OLD, "1970-01-01T00:00:00.000Z is"),
+        (b'{"property": "battery_v", "value": 1, "time": 0}', Reason.CLOCK_NOT_SET, "1970-01-01T00:00:00.000Z is"),
     ],
 )
 def test_each_reason(payload: bytes, reason: Reason, words: str) -> None:
@@ -191,7 +195,7 @@ def test_the_good_readings_of_a_payload_pass_and_each_bad_one_is_kept_with_its_r
             {"time": NOW // S, "property": "water_level_m", "value": "high"},
             {"device": "lamp-1", "time": NOW // S, "values": {"lamp_power_w": 80, "battery_v": None, "mood": 1}},
             {"device": "ghost", "time": NOW // S, "values": {"battery_v": 1, "lamp_power_w": 2}},
-            {"device": "lamp-1", "time": NOW // S + 3600, "values": {"battery_v": 3, "lamp_power_w": 2}},
+            {"device": "lamp-1", "time": NOW // S + 3333, "values": {"battery_v": 3, "lamp_power_w": 2}},
             {"property": "battery_v", "value": float("nan")},
             17,
         ]
@@ -524,3 +528,97 @@ def test_only_a_gateway_speaks_for_others() -> None:
     assert letter.reason is Reason.NOT_A_GATEWAY
     assert letter.device == "lamp-1"  # who sent it, not whose name it took
     assert "names 'gauge-1'" in letter.detail
+
+
+ITEMS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "property": st.sampled_from(["water_level_m", "battery_v", "temperature_c", "mood"]),
+            "value": st.one_of(st.floats(-5, 5), st.integers(-5, 5), st.none()),
+        },
+        optional={
+            "time": st.sampled_from([NOW_TEXT, NOW // S, "2024-11-24T13:32:11Z", "yesterday", None]),
+            "unit": st.sampled_from(["m", "V", "cm", None]),
+            "device": st.sampled_from(["gauge-1", "lamp-1", "ghost", None]),
+        },
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(items=ITEMS, wrapped=st.booleans())
+def test_the_short_way_of_lists_is_the_careful_one(items: list[dict[str, Any]], wrapped: bool) -> None:
+    plain = json.dumps({"readings": items} if wrapped else items).encode()
+    odd = [item | {"note": "an unknown field, which only the careful way allows"} for item in items]
+    careful = json.dumps({"readings": odd} if wrapped else odd).encode()
+    (short, refused), (long, refused_too) = decode(plain), decode(careful)
+    assert rows(short) == rows(long)
+    assert [(x.reason, x.detail, x.device) for x in refused] == [(x.reason, x.detail, x.device) for x in refused_too]
+    for a, b in zip(refused, refused_too, strict=True):
+        first, second = json.loads(a.payload), json.loads(b.payload)
+        if isinstance(second, dict) and "note" in second:
+            assert first == {key: value for key, value in second.items() if key != "note"}
+
+
+PLAIN = st.builds(
+    lambda property_name, value, time, unit: json.dumps(
+        {"property": property_name, "value": value}
+        | ({"time": time} if time else {})
+        | ({"unit": unit} if unit else {})
+    ).encode(),
+    st.sampled_from(["water_level_m", "battery_v"]),
+    st.floats(-5, 5),
+    st.sampled_from([NOW_TEXT, NOW // S, 1732447931.5, "2024-11-24T18:32:11+07:00"]),
+    st.sampled_from(["", "m", "V"]),
+)
+ODD = st.sampled_from(
+    [
+        b"",
+        b" ",
+        b"\n",
+        b"{}",
+        b"{",
+        b"}",
+        b'{"property":"water_level_m","value":1,"time":1732447931}{"property":"battery_v","value":9,"time":1732447931}',
+        b'{"property":"water_level_m","value":1,"time":1732447931}\n{"property":"battery_v","value":9,"time":1732447931}',
+        b'{"property":"water_level_m","value":1,"time":',
+        b"1732447931}",
+        b'{"property":"water_level_m",',
+        b'{"value":2}',
+        b'{"property":"x{","value":1}',
+        b'{"property":"mood","value":1,"time":1732447931}',
+        b'{"property":"battery_v","value":1,"unit":"cm","time":1732447931}',
+        b'{"property":"battery_v","value":1}',
+        b'[{"property":"battery_v","value":1,"time":1732447931}]',
+    ]
+)
+
+
+@given(payloads=st.lists(st.one_of(PLAIN, ODD), min_size=1, max_size=6))
+def test_messages_that_are_taken_together_are_taken_as_they_are_one_by_one(payloads: list[bytes]) -> None:
+    def collect() -> Readings:
+        readings = Readings(CITY, Limits())
+        number = readings.announce("main", [topic("gauge-1").encode()] * len(payloads), payloads)
+        assert number == 0
+        readings.begin(NOW, NOW)
+        return readings
+
+    together, alone = collect(), collect()
+    for number, payload in enumerate(payloads):
+        alone.message = number
+        pantau_json.decode(payload, CITY.feed_of["gauge-1"], alone)
+    if pantau_json.decode_together(payloads, [CITY.feed_of["gauge-1"]] * len(payloads), together, 0):
+        assert (together.feed, together.observed_at, together.value) == (alone.feed, alone.observed_at, alone.value)
+        assert together.origin == alone.origin and alone.dead_letters == []
+    else:
+        assert len(together) == 0
+
+
+def test_a_chunk_of_plain_messages_is_taken_together() -> None:
+    payloads = [json.dumps({"property": "battery_v", "value": v, "time": NOW_TEXT}).encode() for v in (1.0, 2.0, 3.0)]
+    readings = Readings(CITY, Limits())
+    readings.announce("main", [b"pantau/v1/demo/lamp-1"] * 3, payloads)
+    readings.begin(NOW, NOW)
+    assert pantau_json.decode_together(payloads, [CITY.feed_of["lamp-1"]] * 3, readings, 0)
+    assert readings.value == [1.0, 2.0, 3.0] and readings.origin == [0, 1, 2]
