@@ -1,14 +1,16 @@
 """How the register grows: import, start-up load, memory, search while typing, single changes, at up to 100,000 devices.
 
-Run: ``python -m benchmarks.devices [--sizes 1000 10000 100000] [--own-postgresql]``. Each device has two datastreams,
-one of them with thresholds, that it feeds since it was installed. Every figure is of one process on the machine that
-runs it; memory is measured in processes of their own.
+Run: ``python -m benchmarks.devices [--sizes 1000 10000 100000] [--own-postgresql] [--live]``. ``--live`` measures how
+soon a running pipeline takes a reading of a device that was just registered, and what it costs the loop. Each device
+has two datastreams, one of them with thresholds, that it feeds since it was installed. Every figure is of one process
+on the machine that runs it; memory is measured in processes of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -17,18 +19,26 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import paho.mqtt.client as mqtt
 import psutil
+from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.bulk import import_devices
-from devices.entities import DeviceEntry
+from devices.entities import DeviceEntry, NewDatastream
 from devices.registry import Registry
+from ingest.settings import BrokerSettings
+from pantau.runtime import POLL_S, Pipeline
+from pantau.settings import CitySettings, DataSettings, PageAccess, PageSettings, Settings
 from telemetry.directory import Directory, Ladder, Step
+from tests.real_parts.mosquitto import Mosquitto
 
 STREETS = ("Asia Afrika", "Braga", "Cihampelas", "Dago", "Ir. H. Juanda", "Pasteur", "Setiabudi", "Soekarno-Hatta")
 OBSERVED = ("water_level_m", "battery_v")
@@ -157,6 +167,74 @@ def one_size(url: str, devices: int) -> None:
     )
 
 
+class _Turns:
+    """The pipeline's loop in a thread, with the longest time that one turn of it took."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self.longest_s = 0.0
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.stop.is_set():
+            began = time.perf_counter()
+            self._pipeline.work()
+            self.longest_s = max(self.longest_s, time.perf_counter() - began - POLL_S)
+
+
+def live(folder: Path, devices: int) -> None:
+    """A row of the other table: registered while the pipeline runs, sent at once and again until it is taken."""
+    registry = Registry(f"sqlite:///{folder / 'registry.sqlite'}")
+    registry.put_city("bandung", 7.0, by="benchmark")
+    report = import_devices(registry, fleet(devices), "csv", by="benchmark", dry_run=False)
+    if not report.applied:
+        raise SystemExit(f"the import was refused: {report.problems[:3]}")
+    with Mosquitto() as broker:
+        settings = Settings(
+            city=CitySettings("bandung"),
+            data=DataSettings(folder, snapshot_interval_s=1e6),
+            brokers=(BrokerSettings("main", "127.0.0.1", broker.port, watch_drops=False),),
+            page=PageSettings(port=0, access=PageAccess.OPEN),
+        )
+        settings = dataclasses.replace(
+            settings, store=dataclasses.replace(settings.store, folder=str(folder / "store"))
+        )
+        pipeline = Pipeline(settings, lambda _: None)
+        pipeline.start()
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.connect("127.0.0.1", broker.port)
+        client.loop_start()
+        turns = _Turns(pipeline)
+        time.sleep(2.0)
+        took, stalls = [], []
+        for n in range(5):
+            name = f"live-{n}"
+            turns.longest_s = 0.0
+            registry.register(DeviceEntry(name), "site-000007", by="benchmark", datastreams=[NewDatastream("rain_mm")])
+            began = time.perf_counter()
+            while not pipeline.watch.latest(name):
+                now = datetime.now(UTC).isoformat()
+                client.publish(f"pantau/v1/bandung/{name}", json.dumps({"time": now, "values": {"rain_mm": 0.2}}), 1)
+                time.sleep(0.02)
+                if time.perf_counter() - began > 60:
+                    raise SystemExit(f"{devices} devices: the reading of {name} was never taken")
+            took.append(time.perf_counter() - began)
+            stalls.append(turns.longest_s)
+            time.sleep(0.5)
+        turns.stop.set()
+        turns.thread.join()
+        client.loop_stop()
+        pipeline.close()
+    registry.close()
+    print(
+        f"{devices:8,d} {float(np.median(took)):9.2f} {max(took):9.2f} {float(np.median(stalls)) * 1e3:9.0f} "
+        f"{max(stalls) * 1e3:9.0f}",
+        flush=True,
+    )
+
+
 def _thresholds(registry: Registry) -> None:
     """The levels get a ladder, all in one save."""
     directory = registry.directory()
@@ -179,11 +257,19 @@ def main() -> None:
     parser.add_argument("--postgresql", metavar="URL", help="an empty database of a server that runs; for one size")
     parser.add_argument("--own-postgresql", action="store_true", help="start a server for it, as the tests do")
     parser.add_argument("--memory-of", metavar="URL", help=argparse.SUPPRESS)
+    parser.add_argument("--live", action="store_true", help="from the registration to the first reading taken")
     arguments = parser.parse_args()
     if arguments.memory_of:
         memory(arguments.memory_of)
         return
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+    if arguments.live:
+        print("          registered to taken, s   longest turn of the loop, ms")
+        print(" devices    median     worst    median     worst")
+        for devices in arguments.sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                live(Path(folder), devices)
+        return
     print("                                        search, ms        one change  near    bytes a datastream")
     print(" devices  import_s   again_s   load_s   median    worst           ms       ms   arrays    index      rss")
     with contextlib.ExitStack() as stack:

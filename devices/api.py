@@ -471,6 +471,7 @@ def _add_bulk(api: APIRouter, fleet: Fleet) -> None:
             report = import_devices(fleet.registry, order.content, order.format, by=who(visitor), dry_run=order.dry_run)
         wrong = len(report.problems) + report.more_problems
         content = msgspec.to_builtins(report)
+        del content["devices"]  # the caller has them
         if wrong:
             first = report.problems[0]
             place = f"row {first.row}" + (f", column {first.column}" if first.column else "")

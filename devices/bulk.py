@@ -11,7 +11,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -34,12 +34,16 @@ from devices.bulk_rows import (
 )
 from devices.changes import Edit, Place
 from devices.checks import check_device_entry, check_district, check_swapped
-from devices.entities import DeviceEntry, DeviceState, District, NewDatastream, SiteEntry
+from devices.entities import CalibrationEntry, DeviceEntry, DeviceState, District, NewDatastream, SiteEntry
 from devices.errors import InvalidEntryError
-from devices.model import DatastreamRow, DeviceRow, FeedRow, InstallationRow, SiteRow
-from devices.registry import Registry, model_datastreams
+from devices.model import CalibrationRow, DatastreamRow, DeviceRow, FeedRow, InstallationRow, SiteRow
+from devices.models import DeviceModel, load_catalogue
+from devices.registry import Registry
 
 Format = Literal["csv", "geojson"]
+
+LEVEL = "water_level_m"
+"""The only property that a sensor that looks down observes (``devices.models``)."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Report:
     applied: bool
     version: int
     """Of the registry afterwards."""
+    devices: tuple[str, ...] = ()
+    """Ids of the devices in the file that are installed and not retired, in its order; if it was applied."""
 
 
 class _Undo(Exception):  # noqa: N818 (it is no error)
@@ -78,7 +84,10 @@ def import_devices(registry: Registry, text: str, form: Format, *, by: str, dry_
     rows = list(csv_rows(text, problems) if form == "csv" else geojson_rows(text, problems))
     for row in rows:
         read_row(row, problems)
-    return _in_transaction(registry, len(rows), problems, by, dry_run, lambda edit: _apply(edit, rows, problems))
+    report = _in_transaction(registry, len(rows), problems, by, dry_run, lambda edit: _apply(edit, rows, problems))
+    if not report.applied:
+        return report
+    return replace(report, devices=tuple(r.values["device"] for r in rows if {"device", "site"} <= r.values.keys()))
 
 
 def import_districts(registry: Registry, text: str, *, by: str, dry_run: bool = True) -> Report:
@@ -137,7 +146,8 @@ def _in_transaction(
 def _apply(edit: Edit, rows: Sequence[Row], problems: Problems) -> None:
     sites = _sites(edit.connection, rows, problems)
     devices = _devices(edit.connection, rows, problems)
-    places = _places(edit, rows, devices, problems)
+    heights: list[CalibrationEntry] = []
+    places = _places(edit, rows, devices, heights, problems)
     if problems:
         return
     row_of = {row.values["device"]: row.number for row in rows if "device" in row.values}
@@ -146,6 +156,8 @@ def _apply(edit: Edit, rows: Sequence[Row], problems: Problems) -> None:
         edit.put_sites(sites.values())
         edit.put_devices(devices.values())
         edit.install(places)
+        known = _calibrated_at(edit.connection, heights)
+        edit.put_calibrations([c for c in heights if (c.device, c.property, c.valid_from_ns) not in known])
     except InvalidEntryError as error:
         # What only the database can tell names what it is about.
         named = [row_of[name] for name in re.findall(r"'([^']*)'", str(error)) if name in row_of]
@@ -243,13 +255,36 @@ def _devices(connection: Connection, rows: Sequence[Row], problems: Problems) ->
 
 
 def _silence_by_model() -> dict[str, float]:
-    from devices.models import load_catalogue
-
     return {model.id: model.silence_after_s for model in load_catalogue().values()}
 
 
-def _places(edit: Edit, rows: Sequence[Row], devices: dict[str, DeviceEntry], problems: Problems) -> list[Place]:
-    """Where each device shall be."""
+def _calibrated_at(connection: Connection, wanted: Iterable[CalibrationEntry]) -> set[tuple[str, str, int]]:
+    """Device, property and time of what is calibrated at the same moments already."""
+    query: content.Query = select(DeviceRow.id, CalibrationRow.property, CalibrationRow.valid_from).join(
+        DeviceRow, DeviceRow.dense_index == CalibrationRow.device
+    )
+    return {tuple(row) for row in content.rows_in(connection, query, DeviceRow.id, {c.device for c in wanted})}
+
+
+def _heights(connection: Connection, devices: Iterable[str] | None) -> dict[str, float]:
+    """Height in force of each sensor that looks down. [m above the gauge's zero]"""
+    query: content.Query = select(DeviceRow.id, CalibrationRow.scale, CalibrationRow.offset_value).join(
+        DeviceRow, DeviceRow.dense_index == CalibrationRow.device
+    )
+    query = query.where(CalibrationRow.property == LEVEL).order_by(CalibrationRow.valid_from)
+    rows = connection.execute(query) if devices is None else content.rows_in(connection, query, DeviceRow.id, devices)
+    latest = {name: (scale, offset) for name, scale, offset in rows}
+    return {name: offset for name, (scale, offset) in latest.items() if scale == -1.0}
+
+
+def _places(
+    edit: Edit,
+    rows: Sequence[Row],
+    devices: dict[str, DeviceEntry],
+    heights: list[CalibrationEntry],
+    problems: Problems,
+) -> list[Place]:
+    """Where each device shall be; and in ``heights`` the calibrations that follow from how high it hangs."""
     named = [row for row in rows if "device" in row.values and "site" in row.values]
     query: content.Query = (
         select(DeviceRow.id, SiteRow.id.label("site"), InstallationRow.installed_at)
@@ -260,7 +295,9 @@ def _places(edit: Edit, rows: Sequence[Row], devices: dict[str, DeviceEntry], pr
     now_at = {
         r.id: r for r in content.rows_in(edit.connection, query, DeviceRow.id, [row.values["device"] for row in named])
     }
-    models: dict[str, Sequence[NewDatastream]] = {}
+    hangs = _heights(edit.connection, [row.values["device"] for row in named if "height_m" in row.values])
+    catalogue = load_catalogue()
+    models: dict[tuple[str, float | None], Sequence[NewDatastream]] = {}
     places: list[Place] = []
     for row in named:
         name, site = row.values["device"], row.values["site"]
@@ -280,13 +317,46 @@ def _places(edit: Edit, rows: Sequence[Row], devices: dict[str, DeviceEntry], pr
             problems.add(row.number, "site", f"device {name!r} is retired, so it can be at no site")
             continue
         wanted = row.values.get("observes")
+        model, height = catalogue.get(entry.model), row.values.get("height_m")
+        if not _height_is_right(row, model, height, hangs.get(name) if there else None, there, problems):
+            continue
+        key = (entry.model, height)
+        if key not in models:
+            models[key] = () if model is None else model.datastreams(height)
+        if model is not None and height is not None and not there:
+            for p in model.properties:
+                scale, offset = p.calibration(height)
+                if scale != 1.0:
+                    since = edit.at if start is None else start
+                    heights.append(CalibrationEntry(name, p.property, scale, offset, since))
         if wanted is None:
-            wanted = models.setdefault(entry.model, model_datastreams(entry.model)) if not there else ()
+            wanted = models[key] if not there else ()
         else:
-            limits = {d.property: d.limits for d in models.setdefault(entry.model, model_datastreams(entry.model))}
+            limits = {d.property: d.limits for d in models[key]}
             wanted = [NewDatastream(d.property, limits.get(d.property, d.limits), label=d.label) for d in wanted]
         places.append(Place(name, site, edit.at if start is None else start, wanted))
     return places
+
+
+def _height_is_right(
+    row: Row, model: DeviceModel | None, height: float | None, hangs: float | None, there: bool, problems: Problems
+) -> bool:
+    """Whether the row says how high the sensor hangs where that must be known, and only there."""
+    looks_down = model is not None and model.needs_height
+    if height is None:
+        if model is None or not looks_down or there or "observes" in row.values:
+            return True
+        problems.add(row.number, "height_m", f"model {model.id!r} looks down: give its height above the gauge's zero")
+    elif not looks_down:
+        problems.add(row.number, "height_m", "only a sensor that looks down, of a model in the catalogue, has a height")
+    elif there and hangs != height:
+        was = "is not known to look down" if hangs is None else f"hangs {hangs:g} m above the gauge's zero"
+        problems.add(
+            row.number, "height_m", f"the device {was}; an import cannot change that: calibrate it (pantau devices)"
+        )
+    else:
+        return True
+    return False
 
 
 # --- export -----------------------------------------------------------------------------------------------------
@@ -357,6 +427,8 @@ def _export_rows(connection: Connection) -> Iterator[dict[str, Any]]:
             label = label.replace("%", "%25").replace("|", "%7C")
             observes.setdefault(device, []).append(f"{name}={label}" if label else name)
     used = set()
+    heights = _heights(connection, None)
+    catalogue = load_catalogue()
     for index, device in content.all_devices(connection):
         row = {"device": device.id} | _told(device, OF_DEVICE)
         if index in where:
@@ -364,6 +436,8 @@ def _export_rows(connection: Connection) -> Iterator[dict[str, Any]]:
             used.add(site)
             row |= _site_cells(sites[site]) | {"installed_at": time_text(installed_at)}
             row |= {"observes": "|".join(observes[index])} if index in observes else {}
+            if device.id in heights and device.model in catalogue and catalogue[device.model].needs_height:
+                row["height_m"] = heights[device.id]
         yield row
     for index, entry in sites.items():
         if index not in used:
@@ -378,8 +452,7 @@ def _site_cells(entry: SiteEntry) -> dict[str, Any]:
 def _told(entry: DeviceEntry | SiteEntry, names: Iterable[str]) -> dict[str, Any]:
     """Only what is not empty."""
     values = {name: getattr(entry, name) for name in names}
-    return {
-        name: str(value) if isinstance(value, DeviceState) else value
-        for name, value in values.items()
-        if value is not None and value != ""
-    }
+    if isinstance(entry, DeviceEntry):
+        values |= {"gateway": "yes" if entry.gateway else "", "clock": "" if entry.clock == "utc" else entry.clock}
+        values["state"] = str(entry.state)
+    return {name: value for name, value in values.items() if value is not None and value != ""}

@@ -31,14 +31,21 @@ from devices.errors import InvalidEntryError
 
 COLUMNS = (
     *("device", "serial", "eui", "model", "firmware", "state", "silence_after_s"),
+    *("alias", "gateway", "clock", "interval_s"),
     *("site", "site_name", "latitude", "longitude", "elevation_m", "datum", "district"),
-    *("installed_at", "observes"),
+    *("installed_at", "observes", "height_m"),
 )
 MAX_PROBLEMS = 1000
 """More are counted, not listed."""
 
-OF_DEVICE = ("serial", "eui", "model", "firmware", "state", "silence_after_s")
+OF_DEVICE = (
+    *("serial", "eui", "model", "firmware", "state", "silence_after_s"),
+    *("alias", "gateway", "clock", "interval_s"),
+)
 OF_SITE = ("site_name", "latitude", "longitude", "elevation_m", "datum", "district")
+OF_PLACE = ("installed_at", "observes", "height_m")
+"""Of a device at a site."""
+YES, NO = ("yes", "true", "1", "ya"), ("no", "false", "0", "tidak")
 _NS_PER_S = 10**9
 
 
@@ -94,7 +101,7 @@ def csv_rows(text: str, problems: Problems) -> Iterator[Row]:
                 problems.add(reader.line_num, "", f"{len(cells)} cells, but the first line names {len(names)} columns")
             row = Row(reader.line_num, dict(zip(names, (cell.strip() for cell in cells), strict=False)))
             if semicolons:
-                for name in ("latitude", "longitude", "elevation_m", "silence_after_s"):
+                for name in ("latitude", "longitude", "elevation_m", "silence_after_s", "interval_s", "height_m"):
                     if re.fullmatch(r"[+-]?\d+,\d+", row.cells.get(name, "")):
                         row.cells[name] = row.cells[name].replace(",", ".")
             yield row
@@ -176,11 +183,11 @@ def read_row(row: Row, problems: Problems) -> None:
     if not row.cells.get("device") and not row.cells.get("site"):
         problems.add(row.number, "device", "a row needs a device, or a site, or both")
     if not row.cells.get("device"):
-        for name in (*OF_DEVICE, "installed_at", "observes"):
+        for name in (*OF_DEVICE, *OF_PLACE):
             if row.cells.get(name):
                 problems.add(row.number, name, "this is told of a device, but the row names none")
     if not row.cells.get("site"):
-        for name in (*OF_SITE, "installed_at", "observes"):
+        for name in (*OF_SITE, *OF_PLACE):
             if row.cells.get(name):
                 problems.add(row.number, name, "this is told of a site or of what is there, but the row names no site")
     if row.values.get("state") == DeviceState.RETIRED and row.cells.get("site"):
@@ -234,6 +241,23 @@ def _silence(cell: str) -> float:
     return value
 
 
+def _interval(cell: str) -> float:
+    value = _number("interval_s")(cell)
+    check_device_entry(DeviceEntry("x", interval_s=value))
+    return value
+
+
+def _clock(cell: str) -> str:
+    check_device_entry(DeviceEntry("x", clock=cell.lower()))
+    return cell.lower()
+
+
+def _gateway(cell: str) -> bool:
+    if cell.lower() not in (*YES, *NO):
+        raise ValueError(f"gateway must be yes or no, got {cell!r}")
+    return cell.lower() in YES
+
+
 def _elevation(cell: str) -> float:
     value = _number("elevation_m")(cell)
     check_site_entry(SiteEntry("x", "", 0.0, 0.0, value))
@@ -283,6 +307,11 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "firmware": _text("firmware"),
     "state": _state,
     "silence_after_s": _silence,
+    "alias": _text("alias"),
+    "gateway": _gateway,
+    "clock": _clock,
+    "interval_s": _interval,
+    "height_m": _number("height_m"),
     "site": _id("site"),
     "site_name": _text("site_name"),
     "latitude": _number("latitude"),

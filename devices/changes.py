@@ -48,6 +48,7 @@ from devices.model import (
     ThresholdRow,
 )
 from telemetry.directory import Ladder, Limits
+from telemetry.observations import rfc3339
 
 
 class Place(NamedTuple):
@@ -318,6 +319,27 @@ class Edit(AuditedEdit):
             ],
         )
 
+    def put_calibrations(self, entries: Sequence[CalibrationEntry]) -> None:
+        """Add calibrations of devices that have none at these moments: those that come with their installation."""
+        for entry in entries:
+            check_calibration(entry)
+        devices = content.devices_by_id(self.connection, {e.device for e in entries})
+        self.insert(
+            CalibrationRow,
+            [
+                {
+                    "device": devices[e.device][0],
+                    "property": e.property,
+                    "valid_from": e.valid_from_ns,
+                    "scale": e.scale,
+                    "offset_value": e.offset,
+                }
+                for e in entries
+            ],
+        )
+        for entry in entries:
+            self.record("added", "calibration", f"{entry.device}/{entry.property}", None, entry)
+
     def put_calibration(self, entry: CalibrationEntry) -> None:
         """Add a calibration, or change the one that is valid from the same moment."""
         check_calibration(entry)
@@ -402,8 +424,8 @@ class Edit(AuditedEdit):
         for index, name, start_ns in wanted:
             if start_ns < last.get(index, start_ns):
                 raise InvalidEntryError(
-                    f"device {name!r} cannot be installed at {start_ns}: it was somewhere else until {last[index]} "
-                    "[ns since 1970]"
+                    f"device {name!r} cannot be installed at {rfc3339(start_ns)}: it was somewhere else until "
+                    f"{rfc3339(last[index])}"
                 )
 
     def _connect(self, places: Sequence[Place], device_index: dict[str, int]) -> None:
@@ -505,8 +527,8 @@ class Edit(AuditedEdit):
             site, since = where[index]
             if at_ns <= since:
                 raise InvalidEntryError(
-                    f"device {name!r} cannot leave site {sites[site].id!r} at {at_ns}: it was installed there at "
-                    f"{since} [ns since 1970]"
+                    f"device {name!r} cannot leave site {sites[site].id!r} at {rfc3339(at_ns)}: "
+                    f"it was installed there at {rfc3339(since)}"
                 )
             entry = InstallationEntry(name, sites[site].id, since)
             self.record("removed", "installation", name, entry, msgspec.structs.replace(entry, end_ns=at_ns))
@@ -546,8 +568,8 @@ class Edit(AuditedEdit):
             if start is not None and at_ns <= start:
                 names = content.rows_in(self.connection, select(DatastreamRow.id), DatastreamRow.dense_index, [stream])
                 raise InvalidEntryError(
-                    f"datastream {names[0].id!r} cannot lose its device at {at_ns}: that came only at {start} "
-                    "[ns since 1970]"
+                    f"datastream {names[0].id!r} cannot lose its device at {rfc3339(at_ns)}: that came only at "
+                    f"{rfc3339(start)}"
                 )
         self.connection.execute(
             update(FeedRow)

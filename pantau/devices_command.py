@@ -36,6 +36,9 @@ Told = tuple[dict[str, Any], str]
 
 TOKEN_VARIABLE = "PANTAU_TOKEN"
 """Environment variable that holds an API token, where the pages want a login."""
+CLOCKS = ("utc", "local", "none")
+LOGIN_FIELDS = ("device", "username", "password", "host", "port", "tls", "topic", "client_id")
+LOGINS_AT_ONCE = 200
 STATES = ("planned", "active", "maintenance", "retired")
 WATCH_S = 1.0
 EXAMPLES = """pantau devices register --serial AWLR-0231 --model generic-river-level --site dago
@@ -64,6 +67,14 @@ def add_devices_command(add: Add, config: Option, as_json: Option) -> None:
         parser.add_argument("--id", default="", help="becomes part of its topic (default: the serial number or EUI)")
         parser.add_argument("--model", default="", help="of the catalogue (pantau devices models)")
         parser.add_argument("--firmware", default="")
+        parser.add_argument("--alias", default="", help="what messages call it besides: a URN, SenML or Sparkplug name")
+        parser.add_argument(
+            "--gateway", action=argparse.BooleanOptionalAction, help="its messages may speak for other devices"
+        )
+        parser.add_argument(
+            "--clock", choices=CLOCKS, help="its times: right (utc); local time sent as UTC (local); not used (none)"
+        )
+        parser.add_argument("--interval", dest="interval_s", type=float, help="how often it sends [s]")
         parser.add_argument("--height", type=float, help="of a sensor that looks down, above the gauge's zero [m]")
         parser.add_argument("--at", help="since when it is there, RFC 3339 (default: now)")
         parser.add_argument("--no-login", action="store_true", help="make no login at the broker")
@@ -91,6 +102,14 @@ def add_devices_command(add: Add, config: Option, as_json: Option) -> None:
     retire = action("retire", "take a device down for good; its history stays")
     retire.add_argument("device")
     retire.add_argument("--at", help="when, RFC 3339 (default: now)")
+    change = action("change", "change what is written of a device; what is not named stays")
+    change.add_argument("device")
+    for key in ("serial", "eui", "model", "firmware", "alias"):
+        change.add_argument(f"--{key}")
+    change.add_argument("--gateway", action=argparse.BooleanOptionalAction, help="its messages may speak for others")
+    change.add_argument("--clock", choices=CLOCKS, help="what its times mean, see register")
+    change.add_argument("--interval", dest="interval_s", type=float, help="how often it sends [s]")
+    change.add_argument("--silence-after", dest="silence_after_s", type=float, help="seconds until it counts as silent")
     state = action("state", "say what is expected of a device")
     state.add_argument("device")
     state.add_argument("state", choices=STATES)
@@ -108,6 +127,9 @@ def add_devices_command(add: Add, config: Option, as_json: Option) -> None:
     bring.add_argument("--districts", action="store_true", help="the file holds districts")
     bring.add_argument(
         "--dry-run", action="store_true", help="tell what would change and what is wrong; change nothing"
+    )
+    bring.add_argument(
+        "--logins", type=Path, metavar="FILE", help="make logins for imported devices that have none, into this CSV"
     )
     take = action("export", "export devices and sites, or districts, in the formats of import")
     take.add_argument("file", type=Path, nargs="?", help="*.csv or *.geojson (default: CSV to standard output)")
@@ -131,6 +153,7 @@ def add_devices_command(add: Add, config: Option, as_json: Option) -> None:
     create = action("create", "make logins; passwords are shown this once", parts)
     create.add_argument("devices", nargs="*", metavar="device")
     create.add_argument("--missing", action="store_true", help="for every installed device that has none, as CSV")
+    create.add_argument("--file", type=Path, help="write the CSV there, readable for you alone, as they are made")
     action("rotate", "a new password; the old one ends at once", parts).add_argument("device")
     action("revoke", "cut a device off", parts).add_argument("device")
     action("list", "list the devices that have a login", parts)
@@ -244,7 +267,8 @@ def _registered(fleet: Fleet, chosen: argparse.Namespace, order: dict[str, Any])
     from devices.orders import RegisterOrder
     from devices.registering import register
 
-    for key in ("id", "serial", "eui", "model", "firmware", "height", "at"):
+    names = ("id", "serial", "eui", "model", "firmware", "height", "at", "alias", "gateway", "clock", "interval_s")
+    for key in names:
         order[key] = getattr(chosen, key)
     try:
         whole = RegisterOrder(**order, credentials=not chosen.no_login)
@@ -275,6 +299,19 @@ def _retire(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
     revoked = fleet.issuer is not None and fleet.issuer.revoke(chosen.device)
     text = f"{chosen.device} is retired" + ("; its login is revoked" if revoked else "")
     return {"version": version, "revoked": revoked}, text
+
+
+def _change(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
+    import msgspec
+
+    from devices.fleet import device_dict
+
+    keys = ("serial", "eui", "model", "firmware", "alias", "gateway", "clock", "interval_s", "silence_after_s")
+    entry = _details(fleet, chosen.device).device
+    changes = {key: getattr(chosen, key) for key in keys if getattr(chosen, key) is not None}
+    entry = msgspec.structs.replace(entry, **changes)
+    version = fleet.registry.put_device(entry, by=_by())
+    return device_dict(entry) | {"version": version}, f"{chosen.device} is changed"
 
 
 def _state(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
@@ -334,6 +371,7 @@ def _import(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
         is_csv = chosen.file.suffix.lower() == ".csv"
         report = import_devices(fleet.registry, text, "csv" if is_csv else "geojson", by=_by(), dry_run=chosen.dry_run)
     told = msgspec.to_builtins(report)
+    told.pop("devices")
     wrong = len(report.problems) + report.more_problems
     if wrong:
         lines = [
@@ -343,6 +381,11 @@ def _import(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
         lines += [f"… and {report.more_problems} more"] if report.more_problems else []
         return told | {"exit_code": 1}, "\n".join([*lines, f"nothing was imported: {wrong} problems"])
     changes = ", ".join(f"{n} {what}" for what, n in sorted(report.changes.items())) or "nothing new"
+    if chosen.logins is not None and not chosen.districts and not chosen.dry_run:
+        known = _issuer(fleet).known()
+        made = _logins_into(chosen.logins, fleet, [name for name in report.devices if name not in known])
+        told["logins"] = made
+        changes += f"; {made} logins in {chosen.logins}"
     return told, f"{report.rows} rows: {'would change: ' if chosen.dry_run else ''}{changes}"
 
 
@@ -434,9 +477,12 @@ def _create(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
         raise StartupError("name devices, or give --missing")
     for name in chosen.devices:
         _details(fleet, name)
+    if chosen.file is not None:
+        n = _logins_into(chosen.file, fleet, names)
+        return {"logins": n, "file": str(chosen.file)}, f"{n} logins in {chosen.file}"
     made = issuer.create_many(names)
     out = io.StringIO()
-    fields = ("device", "username", "password", "host", "port", "tls", "topic", "client_id")
+    fields = LOGIN_FIELDS
     if chosen.missing:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(fields)
@@ -444,6 +490,26 @@ def _create(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
     else:
         out.write("\n".join(_login_text(c) for c in made))
     return {"credentials": [_login_dict(c) for c in made]}, out.getvalue().rstrip("\n")
+
+
+def _logins_into(path: Path, fleet: Fleet, names: list[str]) -> int:
+    """Make logins and write them into a new CSV that only its owner reads, so that none is lost if it breaks off."""
+    issuer = _issuer(fleet)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise StartupError(f"{path} is there already: logins are written into a new file") from None
+    done = 0
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(LOGIN_FIELDS)
+        for first in range(0, len(names), LOGINS_AT_ONCE):
+            made = issuer.create_many(names[first : first + LOGINS_AT_ONCE])
+            writer.writerows([getattr(c, f) for f in LOGIN_FIELDS] for c in made)
+            file.flush()
+            os.fsync(file.fileno())
+            done += len(made)
+    return done
 
 
 def _rotate(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
@@ -512,12 +578,11 @@ def _position(text: str) -> tuple[float, float]:
 
 def _ask(settings: Settings, path: str) -> Any:
     """The running pipeline's page. Raises StartupError."""
-    host = "127.0.0.1" if settings.page.host in ("0.0.0.0", "::") else settings.page.host
-    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.page.port}"
+    url = settings.page.url
     token = os.environ.get(TOKEN_VARIABLE, "")
     request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10, context=settings.page.tls_context()) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
@@ -539,6 +604,7 @@ _ACTIONS: dict[str, Callable[[Fleet, Settings, argparse.Namespace], Told]] = {
     "move": _move,
     "retire": _retire,
     "state": _state,
+    "change": _change,
     "calibrate": _calibrate,
     "watch": _watch,
     "import": _import,

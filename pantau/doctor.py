@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import shutil
+import sqlite3
 import ssl
 import threading
 import time
@@ -22,9 +23,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from devices.credentials.errors import CredentialsError
 from devices.errors import DevicesError, RegistryEmptyError
 from devices.registry import Registry
-from ingest.settings import BrokerSettings
+from ingest.settings import BrokerSettings, ClockSource
 from pantau.demo import check_writable
 from pantau.logins import issuer_of
+from pantau.retaking import NAME, open_letters
 from pantau.runtime import open_store
 from pantau.settings import ConfigurationError, Settings, load
 from pantau.startup import StartupError
@@ -59,7 +61,7 @@ def examine(path: Path | None) -> list[Finding]:
         str(path) if path else ("pantau.toml" if Path("pantau.toml").exists() else "defaults (there is no pantau.toml)")
     )
     findings = [Finding("configuration", "ok", name)]
-    findings += [_disk(settings), _registry(settings)]
+    findings += [_disk(settings), _registry(settings), _dead_letters(settings)]
     findings += [_broker(broker) for broker in settings.brokers]
     findings += [_credentials(settings), _store(settings), _clock(), _page(settings)]
     return findings
@@ -156,6 +158,23 @@ def _broker(broker: BrokerSettings) -> Finding:
     )
 
 
+def _dead_letters(settings: Settings) -> Finding:
+    """Whether what was refused nears the bounds of room or age."""
+    folder = settings.data.folder
+    if not (folder / NAME).exists():
+        return Finding("dead letters", "ok", "none yet")
+    try:
+        with open_letters(folder, settings.limits) as letters:
+            fill = letters.fill()
+    except (OSError, sqlite3.Error) as error:
+        return Finding("dead letters", "failure", f"{folder / NAME}: {error}", "check the disk and the folder's owner")
+    trouble = fill.trouble(time.time_ns() if settings.clock.source == ClockSource.SYSTEM else None)
+    advice = "pantau dead-letters count says what was refused and what to do about it"
+    if trouble:
+        return Finding("dead letters", "warning", trouble, advice)
+    return Finding("dead letters", "ok", f"{fill.kept} kept, {fill.marked} wait to be taken again")
+
+
 def _credentials(settings: Settings) -> Finding:
     """Whether logins of devices can be made now."""
     try:
@@ -217,7 +236,7 @@ def _clock_synchronised() -> bool | None:
 def _page(settings: Settings) -> Finding:
     url = settings.page.url
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=3) as response:
+        with urllib.request.urlopen(f"{url}/health", timeout=3, context=settings.page.tls_context()) as response:
             program = json.load(response)["program"]
         return Finding("page", "ok", f"{url}: {program} is running there")
     except (urllib.error.URLError, TimeoutError, ConnectionError):

@@ -36,15 +36,27 @@ def issuer_of(settings: Settings) -> Issuer | None:
     if settings.credentials.kind == CredentialsKind.NONE:
         return None
     broker = device_broker(settings)
+    # Who comes to one of our brokers by a name is no device, even where that is another broker.
+    users = {b.username for b in settings.brokers if b.username}
+    reserved = tuple(sorted({*settings.credentials.reserved, *users}))
     login = None if broker.username is None else Login(broker.username, broker.password or "")
 
     def make() -> Issuer:
         found = open_issuer(
             settings.credentials,
-            Broker(broker.host, broker.port, broker.tls, broker.ca_file, broker.cert_file, broker.key_file),
+            Broker(
+                broker.host,
+                broker.port,
+                broker.tls,
+                broker.ca_file,
+                broker.cert_file,
+                broker.key_file,
+                settings.credentials.timeout_s,
+            ),
             city=settings.city.name,
             pipeline=login,
             pipeline_topics=broker.filters,
+            reserved=reserved,
         )
         assert found is not None
         return found

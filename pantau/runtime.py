@@ -163,6 +163,7 @@ class Pipeline:
         self._last_put = -1
         self._backlog = Backlog()
         self._account_trouble = ""
+        self._clocks_wrong = 0
         self._registry_trouble = ""
         self._stopping = threading.Event()
         self._complete = True
@@ -220,8 +221,10 @@ class Pipeline:
         self.watch.observe(self.state.latest())
         issuer = issuer_of(self.settings)
         fleet = Fleet(self.registry, issuer, self.watch, self._basemap)
-        app = pages(self.live, self._open_accounts(), fleet, letters=self.dead_letters, allowed_hosts=page.allowed_hosts)
-        self.page = serve(app, page.host, page.port)
+        known, letters = self._open_accounts(), self.dead_letters
+        app = pages(self.live, known, fleet, letters=letters, allowed_hosts=page.allowed_hosts)
+        tls = (page.tls_cert, page.tls_key) if page.tls_cert else None
+        self.page = serve(app, page.host, page.port, tls=tls)
         self._closers.append(self.page.stop)
         if self.accounts is not None and self.accounts.setup_code:
             self._say(
@@ -455,7 +458,7 @@ class Pipeline:
             observations, brokers = batch.observations, batch.brokers
             if batch.clock is not None:
                 self._now = max(batch.clock, self._now or 0)
-            self._with_room(lambda: self.retaking.keep(batch))
+            self._with_room(lambda: self.retaking.keep(batch, self.directory))
         now = self._present()
         if now is None:  # the broker's clock has not spoken yet; until it does, the receiver takes no reading
             if batch is not None:
@@ -622,6 +625,9 @@ class Pipeline:
             ),
             backlog_messages=self._backlog.messages,
             clear_in_s=self._backlog.clear_in_s,
+            dead_letters=self.retaking.kept,
+            dead_letters_full=bool(self.retaking.trouble),
+            clocks_wrong=self._clocks_wrong,
             limited_devices=tuple(
                 LimitedDevice(r.device, r.since, r.refused) for r in self.receiver.rates.runaways(self._clock())
             ),
@@ -635,6 +641,7 @@ class Pipeline:
         self.live.set_health(health)
         if monotonic - self._last_status_at >= STATUS_S and self._now is not None:
             self._last_status_at = monotonic
+            self._clocks_wrong = self.watch.clocks_wrong()
             status = PipelineStatus(
                 at=self._now,
                 messages=health.messages,

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import ipaddress
 import os
+import ssl
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -117,10 +118,16 @@ class PageSettings:
     """A GeoJSON file with rivers, roads and districts to draw under the sites; empty: none."""
     access: PageAccess = PageAccess.ACCOUNTS
     """``accounts``: people log in. ``open``: no login; only where ``host`` is a loopback address."""
+    tls_cert: str = ""
+    """Certificate (PEM, with those in between) for https; empty: http, as behind a proxy that speaks https."""
+    tls_key: str = ""
+    """Its key (PEM)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port must be 0..65535, got {self.port}")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError(f"tls_cert and tls_key go together, got {self.tls_cert!r} and {self.tls_key!r}")
         if self.access is PageAccess.OPEN and not is_loopback(self.host):
             raise ValueError(
                 f'access = "open" needs a host that only this computer reaches, such as 127.0.0.1, got {self.host!r}: '
@@ -131,7 +138,19 @@ class PageSettings:
     def url(self) -> str:
         """Where programs on this computer reach the page."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"{'https' if self.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """For programs on this computer that ask the page at ``url``; None: it speaks http.
+
+        They know it by its certificate itself: that of a name is not that of this computer's own address.
+        """
+        if not self.tls_cert:
+            return None
+        context = ssl.create_default_context(cafile=self.tls_cert)
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
 
 
 def is_loopback(host: str) -> bool:

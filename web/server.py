@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 
@@ -32,7 +33,8 @@ class Server:
         """Set once requests are answered."""
         host, port = listener.getsockname()[:2]
         self.port: int = port
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "https" if server.config.is_ssl else "http"
+        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def start(self) -> None:
         """Begin to serve; returns when requests are answered. Raises RuntimeError if that fails."""
@@ -63,13 +65,22 @@ class Server:
         self._server.run(sockets=[self._listener])
 
 
-def serve(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None] | None = None) -> Server:
+def serve(
+    app: FastAPI,
+    host: str,
+    port: int,
+    *,
+    tls: tuple[str, str] | None = None,
+    on_stop: Callable[[], None] | None = None,
+) -> Server:
     """Start serving ``app`` and return once it answers.
 
     Parameters
     ----------
     host, port
         Where to listen; port 0 takes any free one (see ``Server.port``).
+    tls
+        Files of a certificate and its key (PEM), for https; None: http.
     on_stop
         Called first when the server is told to stop, to end open streams. Default: ``app.state.close_streams``
         if there is one.
@@ -77,11 +88,16 @@ def serve(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None] | N
     Raises
     ------
     ListenError
-        The address is taken, not ours, or not permitted.
+        The address is taken, not ours, or not permitted; or the certificate can't be used.
     UndeclaredRouteError
         A route does not declare who may use it.
     """
     declared_routes(app.routes)
+    if tls is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*tls)
+        except (OSError, ssl.SSLError) as error:
+            raise ListenError(f"cannot serve pages by https with {tls[0]} and {tls[1]}: {error}") from error
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
@@ -91,6 +107,8 @@ def serve(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None] | N
         timeout_graceful_shutdown=round(STOP_WITHIN_S),
         server_header=False,
         ws="none",
+        ssl_certfile=None if tls is None else tls[0],
+        ssl_keyfile=None if tls is None else tls[1],
     )
     server = Server(uvicorn.Server(config), listener, on_stop or getattr(app.state, "close_streams", None))
     server.start()

@@ -91,6 +91,7 @@ def open_issuer(
             pipeline=pipeline,
             pipeline_topics=pipeline_topics,
             bind_client_id=settings.bind_client_id,
+            answer_s=settings.timeout_s,
             reserved=reserved,
         )
         issuer = plugin

@@ -48,12 +48,18 @@ class CredentialsSettings:
     """``pid_file`` of mosquitto.conf: that process gets SIGHUP to read its files again."""
     reload_command: str = ""
     """Or a command that makes it do so."""
+    timeout_s: float = 5.0
+    """How long the broker may take for a connection, and for an answer."""
+    reserved: tuple[str, ...] = ()
+    """User names of the broker that no device may have: those of other programs."""
     certificates: str = ""
     """Folder of the authority for client certificates; empty: devices get none."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.device_port <= 65_535:
             raise ValueError(f"device_port must be 0..65535, got {self.device_port}")
+        if not 0 < self.timeout_s <= 600:
+            raise ValueError(f"timeout_s must be above 0 and at most 600, got {self.timeout_s}")
         if self.kind == CredentialsKind.NONE:
             return
         if not self.admin_username:

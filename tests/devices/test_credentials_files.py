@@ -76,6 +76,20 @@ def test_lines_of_others_and_the_files_modes_stay(site: Secured) -> None:
     assert sorted(p.name for p in folder.iterdir() if ".lock" not in p.name and p.name.startswith(".")) == []
 
 
+def test_files_without_write_access_are_said_and_nothing_is_lost(site: Secured) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere: the rights of files do not hold for it")
+    folder = site.mosquitto.folder
+    before = (folder / "passwords").read_text()
+    folder.chmod(0o555)
+    try:
+        with pytest.raises(CredentialFilesError, match=r"passwords|acl"):
+            site.issuer.create("awlr-1")
+    finally:
+        folder.chmod(0o755)
+    assert (folder / "passwords").read_text() == before
+
+
 def test_the_same_devices_give_the_same_acl_file(site: Secured) -> None:
     site.issuer.create("awlr-1", speaks_for=["leaf"])
     text = (site.mosquitto.folder / "acl").read_text()

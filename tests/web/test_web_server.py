@@ -2,9 +2,12 @@
 
 import asyncio
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -23,6 +26,35 @@ def test_serves_and_stops() -> None:
     assert not server.alive
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url)
+
+
+def test_serves_by_https(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "page.crt", tmp_path / "page.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-days", "2", "-subj", "/CN=pantau.test", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    server = serve(create_app(title="Pantau", version="1"), "127.0.0.1", 0, tls=(str(certificate), str(key)))
+    try:
+        assert server.url == f"https://127.0.0.1:{server.port}"
+        context = ssl.create_default_context(cafile=certificate)
+        assert httpx.get(f"{server.url}/health", verify=context).status_code == 200
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(f"{server.url}/health")
+    finally:
+        server.stop()
+
+
+def test_a_certificate_that_cannot_be_used_is_said_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "page.crt").write_text("none")
+    files = (str(tmp_path / "page.crt"), str(tmp_path / "page.key"))
+    with pytest.raises(ListenError, match=r"^cannot serve pages by https with .*page\.crt and .*page\.key: "):
+        serve(create_app(title="Pantau", version="1"), "127.0.0.1", 0, tls=files)
 
 
 def test_a_taken_port_is_said_in_one_sentence() -> None:

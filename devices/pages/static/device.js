@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../web/vendor/htm/preact.js";
 import { currentLanguage, number, t } from "../web/language.js";
 import { aboutProperty, fleet, modelName } from "./fleet.js";
 import { Copy, Icon, Sheet } from "./parts.js";
-import { Refused, api, net } from "./server.js";
+import { Refused, api, mayChange, net } from "./server.js";
 import { labelOf, momentText, positionText, spanText, valueText, watchText } from "./text.js";
 
 const POLL_MS = 700;
@@ -50,7 +50,7 @@ export function DevicePage({ id, fresh, go }) {
   };
   const device = details?.device;
   const retired = device?.state === "retired";
-  const canIssue = Boolean(fleet.about?.credentials);
+  const canIssue = Boolean(fleet.about?.credentials) && mayChange();
 
   return html`
     <main class="device">
@@ -68,13 +68,14 @@ export function DevicePage({ id, fresh, go }) {
       ${credentials
         ? html`<${CredentialsCard} credentials=${credentials} />`
         : canIssue && details && !retired && details.has_login === false
-          ? html`<section class="card"><h2>${t("devices.login")}</h2><p class="note">${t("devices.login.none")}</p>
+          ? html`<section class="card"><h2>${t("devices.login")}</h2><p class="note">${t("devices.login.none")}</p><${LoginNote} />
               <button class="big main" onClick=${issue}>${t("devices.login.make")}</button></section>`
           : null}
       ${fresh && html`<button class="big main next" onClick=${() => go("")}>${t("devices.next")}</button>`}
       ${details && html`<${Details} details=${details} />`}
       ${details &&
       !retired &&
+      mayChange() &&
       html`<section class="card actions">
         <button class="row-button" onClick=${() => go("swap", details)}><${Icon} name="swap" /> ${t("devices.action.swap")}</button>
         ${canIssue && !credentials && details.has_login !== false && html`<button class="row-button" onClick=${() => setAsk("rotate")}><${Icon} name="key" /> ${t("devices.action.rotate")}</button>`}
@@ -206,7 +207,15 @@ function CredentialsCard({ credentials }) {
       <dl>
         ${rows.map(([key, value]) => html`<div key=${key}><dt>${t(`devices.login.${key}`)}</dt><dd><code data-key=${key}>${value}</code><${Copy} text=${value} label=${t(`devices.login.${key}`)} /></dd></div>`)}
       </dl>
-      ${credentials.note && html`<p class="note warn">${credentials.note}</p>`}
+      <${LoginNote} />
+      ${credentials.certificate_pem && html`<h3>${t("devices.login.files")}</h3>`}
+      ${[
+        [`${credentials.client_id}.crt`, credentials.certificate_pem],
+        [`${credentials.client_id}.key`, credentials.key_pem],
+        ["ca.crt", credentials.ca_pem],
+      ]
+        .filter(([, pem]) => pem)
+        .map(([name, pem]) => html`<a key=${name} class="row-button" download=${name} href=${`data:application/x-pem-file;charset=utf-8,${encodeURIComponent(pem)}`}><${Icon} name="key" /> ${name}</a>`)}
       <img class="qr" alt=${t("devices.login.qr")} src=${`data:image/svg+xml;charset=utf-8,${encodeURIComponent(credentials.qr_svg)}`} />
       <p class="note centre">${t("devices.login.qr")}</p>
       <h3>${t("devices.login.snippet")}</h3>
@@ -218,6 +227,12 @@ function CredentialsCard({ credentials }) {
   `;
 }
 
+/** What the broker wants people to know about how logins are made here. */
+const LoginNote = () => {
+  const note = fleet.about?.credentials?.note?.[currentLanguage()];
+  return note ? html`<p class="note login-note">${note}</p>` : null;
+};
+
 function Details({ details }) {
   const { device, site, installations } = details;
   const since = installations.at(-1)?.start;
@@ -227,6 +242,9 @@ function Details({ details }) {
     ["eui", device.eui],
     ["model", modelName(device.model)],
     ["firmware", device.firmware],
+    ["alias", device.alias],
+    ["clock", device.clock !== "utc" && t(`devices.clock.${device.clock}`)],
+    ["gateway", device.gateway && t("devices.gateway")],
     ["site", site && html`${site.name}<br /><small>${positionText(site)}</small>`],
     ["since", since && momentText(since, offset)],
     ["observes", details.datastreams.map((d) => labelOf(aboutProperty(d.property), d.property)).join(", ")],

@@ -6,7 +6,7 @@ import { aboutProperty, fleet } from "./fleet.js";
 import { Icon, Sheet } from "./parts.js";
 import { smallPhoto } from "./photo.js";
 import { here } from "./place.js";
-import { Refused, changed, known, remembered, sendOrKeep, waiting } from "./server.js";
+import { Refused, changed, known, mayChange, remembered, sendOrKeep, waiting } from "./server.js";
 import { distanceText, labelOf, metresBetween, momentText, spanText, valueText } from "./text.js";
 
 export const jobs = { list: remembered("jobs")?.jobs ?? [], total: remembered("jobs")?.total ?? 0, loaded: false };
@@ -98,7 +98,7 @@ function JobRow({ job, go, onClose }) {
       <div class="job-do">
         ${job.site && html`<a class="big" href=${`geo:${job.site.latitude},${job.site.longitude}?q=${job.site.latitude},${job.site.longitude}(${encodeURIComponent(job.site.name)})`} aria-label=${t("devices.jobs.way", { site: job.site.name })}><${Icon} name="pin" /></a>`}
         ${job.device && html`<button class="big" onClick=${() => go(`device/${encodeURIComponent(job.device)}`)}>${t("devices.jobs.device")}</button>`}
-        <button class="big main" onClick=${onClose}>${t("devices.jobs.close")}</button>
+        ${mayChange() && html`<button class="big main" onClick=${onClose}>${t("devices.jobs.close")}</button>`}
       </div>
     </li>
   `;

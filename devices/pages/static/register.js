@@ -7,7 +7,7 @@ import { PinMap, SmallMap } from "./map.js";
 import { Choice, Icon } from "./parts.js";
 import { findMe, here } from "./place.js";
 import { Scanner, canScan } from "./scan.js";
-import { Refused, api, remember, remembered, sendOrKeep } from "./server.js";
+import { Refused, api, mayChange, remember, remembered, sendOrKeep } from "./server.js";
 import { distanceText, positionText, spanText } from "./text.js";
 
 const DRAFT = "draft";
@@ -24,6 +24,9 @@ const freshDraft = () => ({
   newId: `site-${[...crypto.getRandomValues(new Uint8Array(5))].map((b) => "abcdefghjkmnpqrstuvwxyz23456789"[b % 31]).join("")}`,
   pin: null,
   old: "",
+  alias: "",
+  gateway: false,
+  clock: "utc",
 });
 
 /** A device's id is its serial number, without what a topic can't hold. */
@@ -119,6 +122,9 @@ export function Register({ go, prefill }) {
     const id = deviceId(draft.serial);
     const body = { id, serial: draft.serial.trim(), model: modelId, credentials: true };
     if (needsHeight) body.height = height;
+    if (draft.alias.trim()) body.alias = draft.alias.trim();
+    if (draft.gateway) body.gateway = true;
+    if (draft.clock !== "utc") body.clock = draft.clock;
     let name = "";
     if (where === "site") {
       body.site = site;
@@ -211,11 +217,25 @@ export function Register({ go, prefill }) {
         `}
       </section>
 
-      <div class="save">
+      <details class="card advanced" open=${Boolean(draft.alias || draft.gateway || draft.clock !== "utc")}>
+        <summary>${t("devices.advanced")}</summary>
+        <label class="stacked">${t("devices.alias")}
+          <input class="big-field" value=${draft.alias} autocomplete="off" autocapitalize="none" spellcheck="false" maxlength="200" placeholder="urn:ngsi-ld:Device:0231" onInput=${(e) => put({ alias: e.target.value })} />
+        </label>
+        <label class="stacked">${t("devices.clock")}
+          <select class="big-field" value=${draft.clock} onChange=${(e) => put({ clock: e.target.value })}>
+            ${["utc", "local", "none"].map((c) => html`<option key=${c} value=${c}>${t(`devices.clock.${c}`)}</option>`)}
+          </select>
+        </label>
+        <label class="choice"><input type="checkbox" checked=${draft.gateway} onChange=${(e) => put({ gateway: e.target.checked })} /><span class="choice-text">${t("devices.gateway")}</span></label>
+      </details>
+
+      ${!mayChange() && html`<p class="note warn">${t("devices.readonly")}</p>`}
+      ${mayChange() && html`<div class="save">
         ${problem && html`<p class="problem" role="alert">${problem}</p>`}
         ${missing && html`<p class="problem" role="alert">${t(`devices.missing.${missing}${missing === "place" ? `.${where}` : ""}`)}</p>`}
         <button class="big main" disabled=${busy} onClick=${save}>${busy ? t("devices.saving") : where === "swap" ? t("devices.save.swap") : t("devices.save")}</button>
-      </div>
+      </div>`}
 
       ${scanning && html`<${Scanner} onClose=${() => setScanning(false)} onFound=${(s) => { setScanning(false); put({ serial: s }); }} />`}
       ${pinning &&

@@ -4,7 +4,7 @@
 // the phone until the server has it. Passwords are never kept.
 
 import { t } from "../web/language.js";
-import { changeHeaders, loadSession, session } from "../web/session.js";
+import { changeHeaders, loadSession, may, session } from "../web/session.js";
 
 const QUEUE = "pantau.devices.queue";
 const KNOWN = "pantau.devices.known.";
@@ -47,6 +47,9 @@ async function knowSession() {
   }
   changed();
 }
+
+/** Whether the visitor may change devices; without a network nobody knows, and the server decides later. */
+export const mayChange = () => !session.rights.length || may("devices");
 
 export async function api(path, body = undefined, method = undefined, again = true) {
   if (body !== undefined && session.access === "accounts" && !session.csrf) await knowSession();
