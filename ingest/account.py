@@ -28,14 +28,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ingest.account_counts import NS_PER_HOUR, Counts, Pairs, installed_s, joined, merged, per_s, summed, tally
 from ingest.connection import BrokerStatus
 from ingest.errors import AccountDamagedError
 from ingest.steps import Refused
 from telemetry.directory import Directory
-from telemetry.observations import NS_PER_S, Observations
+from telemetry.observations import Observations
 from telemetry.results import Results
 
-NS_PER_HOUR = 3600 * NS_PER_S
 NAME = "account.sqlite"
 EVER, HOUR, DAY = 0, 1, 24
 """What a row covers: all time, one hour, one day. [h, but for EVER]"""
@@ -92,10 +92,6 @@ _ADD_BROKER = "INSERT INTO broker VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO
 )
 _ADD_WAITING = "INSERT INTO waiting VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
 
-Ints = npt.NDArray[np.int64]
-Pairs = list[tuple[npt.NDArray[np.int32], Ints]]
-"""(device, observed_at) of readings, step by step."""
-
 
 class Untold(NamedTuple):
     """The account of one device and hour that is over, for the store."""
@@ -133,8 +129,8 @@ class _Chunk:
     """(hour, broker, column)"""
     expected: list[tuple[int, npt.NDArray[np.float64]]] = field(default_factory=list)
     """(hour, by device)"""
-    counts: list[tuple[int, int, int, int, int, int]] | None = None
-    """Once added up: (hour, device's number, received, duplicate, late, taken)."""
+    counts: Counts | None = None
+    """Once added up."""
 
     @property
     def empty(self) -> bool:
@@ -388,35 +384,15 @@ class Account:
 
     def _add_up(self, chunk: _Chunk) -> None:
         """Count the readings of a chunk by device and hour."""
-        parts = [_joined(p) for p in (chunk.received, chunk.duplicate, chunk.late, chunk.taken)]
+        parts = [joined(p) for p in (chunk.received, chunk.duplicate, chunk.late, chunk.taken)]
         chunk.received, chunk.duplicate, chunk.late, chunk.taken = [], [], [], []
-        chunk.counts = []
-        if not parts[0][0].size:
+        device, hours = parts[0]
+        if not device.size:
+            chunk.counts = Counts(hours, device, np.empty((0, 4), dtype=np.int64))
             return
-        width = self._numbers.size
-        first = int(parts[0][1].min())
-        span = int(parts[0][1].max()) - first + 1
-        keys = [(hour - first) * width + device + 1 for device, hour in parts]
-        if span * width <= max(4 * keys[0].size, 65_536):
-            by_kind = [np.bincount(k, minlength=span * width) for k in keys]
-            cells = np.flatnonzero(by_kind[0])
-            columns = [counts[cells] for counts in by_kind]
-        else:
-            cells, counts = np.unique(keys[0], return_counts=True)
-            columns = [counts]
-            for k in keys[1:]:
-                column = np.zeros(cells.size, dtype=np.int64)
-                some, n = np.unique(k, return_counts=True)
-                column[np.searchsorted(cells, some)] = n
-                columns.append(column)
-        chunk.counts = list(
-            zip(
-                (cells // width + first).tolist(),
-                self._numbers[cells % width].tolist(),
-                *(c.tolist() for c in columns),
-                strict=True,
-            )
-        )
+        width, first = self._numbers.size, int(hours.min())
+        cells, columns = tally([(h - first) * width + d + 1 for d, h in parts], (int(hours.max()) - first + 1) * width)
+        chunk.counts = Counts(cells // width + first, self._numbers[cells % width], columns)
 
     def _write(self, chunks: Sequence[_Chunk], durable_to: int | None) -> None:
         durable = durable_to is not None
@@ -425,8 +401,7 @@ class Account:
         try:
             with self._transaction():
                 self._write_names()
-                for chunk in chunks:
-                    self._write_chunk(chunk)
+                self._write_chunks(chunks)
                 self._confirm()
                 position = max((c.last for c in chunks), default=-1)
                 values = {"position": max(position, self.position), "written": self._written, "covered": durable_to}
@@ -451,44 +426,73 @@ class Account:
         if self._newly_known:
             self._db.executemany("UPDATE name SET known = 1 WHERE id = ?", [(n,) for n in self._newly_known])
 
-    def _write_chunk(self, chunk: _Chunk) -> None:
-        assert chunk.counts is not None
-        stored = chunk.needed <= self._written
+    def _write_chunks(self, chunks: Sequence[_Chunk]) -> None:
+        stored = [c for c in chunks if c.needed <= self._written]
+        self._write_counts(merged([c.counts for c in stored if c.counts is not None]), stored=True)
+        waiting = merged([c.counts for c in chunks if c.counts is not None and c.needed > self._written])
+        self._write_counts(waiting, stored=False)
+        if some := np.flatnonzero(waiting.columns[:, 3]).tolist():
+            slot = self._slot_for(max(c.needed for c in chunks))
+            hours, devices, taken = (c.tolist() for c in (waiting.hour, waiting.device, waiting.columns[:, 3]))
+            self._db.executemany(_ADD_WAITING, [(slot, hours[i], devices[i], taken[i]) for i in some])
         place = self._place
-        rows: list[tuple[Any, ...]] = [
-            (*place(hour), device, None, received, duplicate, late, taken if stored else 0, 0)
-            for hour, device, received, duplicate, late, taken in chunk.counts
-        ]
-        for hour, by_device in chunk.expected:
-            some = np.flatnonzero(by_device)
-            numbers, amounts = self._numbers[some + 1].tolist(), by_device[some].tolist()
-            rows += [(*place(hour), n, amount, 0, 0, 0, 0, 0) for n, amount in zip(numbers, amounts, strict=True)]
+        refused: Counter[tuple[int, int, str]] = Counter()
+        brokers: Counter[tuple[int, str, str]] = Counter()
+        for chunk in chunks:
+            refused.update(chunk.refused)
+            brokers.update(chunk.brokers)
+            for hour, by_device in chunk.expected:
+                those = np.flatnonzero(by_device)
+                numbers, amounts = self._numbers[those + 1].tolist(), by_device[those].tolist()
+                self._add_devices(
+                    [(*place(hour), n, amount, 0, 0, 0, 0, 0) for n, amount in zip(numbers, amounts, strict=True)]
+                )
         # What was refused of devices that nobody knows is told to the store in one row.
-        touched = {(hour, device if device in self._known else 0) for hour, device, _ in chunk.refused}
-        rows += [(*place(hour), device, None, 0, 0, 0, 0, 0) for hour, device in touched]
+        touched = {(hour, device if device in self._known else 0) for hour, device, _ in refused}
+        self._add_devices([(*place(hour), device, None, 0, 0, 0, 0, 0) for hour, device in touched])
+        for where in (place, lambda _: (EVER, 0)):
+            self._db.executemany(_ADD_REFUSED, [(*where(h), d, reason, n) for (h, d, reason), n in refused.items()])
+            rows_of: dict[tuple[int, str], dict[str, int]] = {}
+            for (hour, name, column), n in brokers.items():
+                rows_of.setdefault((hour, name), dict.fromkeys(_BROKER_COLUMNS, 0))[column] += n
+            self._db.executemany(_ADD_BROKER, [(*where(h), name, *c.values()) for (h, name), c in rows_of.items()])
+
+    def _write_counts(self, counts: Counts, *, stored: bool) -> None:
+        """Add rows of readings: to their hours (or days), and to all time."""
+        if not counts.hour.size:
+            return
+        columns = counts.columns.copy()
+        columns[:, 3] *= stored
+        place = self._place
+        self._db.executemany(
+            _ADD_DEVICE,
+            [
+                (*place(hour), device, None, *row, 0)
+                for hour, device, row in zip(
+                    counts.hour.tolist(), counts.device.tolist(), columns.tolist(), strict=True
+                )
+            ],
+        )
+        numbers, which = np.unique(counts.device, return_inverse=True)
+        sums = summed(columns, which, numbers.size)
+        self._db.executemany(
+            _ADD_DEVICE,
+            [(EVER, 0, device, None, *row, 1) for device, row in zip(numbers.tolist(), sums.tolist(), strict=True)],
+        )
+
+    def _add_devices(self, rows: list[tuple[Any, ...]]) -> None:
         self._db.executemany(_ADD_DEVICE, rows)
         self._db.executemany(_ADD_DEVICE, [(EVER, 0, *row[2:8], 1) for row in rows])
-        for where in (place, lambda _: (EVER, 0)):
-            self._db.executemany(
-                _ADD_REFUSED, [(*where(h), d, reason, n) for (h, d, reason), n in chunk.refused.items()]
-            )
-            brokers: dict[tuple[int, str], dict[str, int]] = {}
-            for (hour, name, column), n in chunk.brokers.items():
-                brokers.setdefault((hour, name), dict.fromkeys(_BROKER_COLUMNS, 0))[column] += n
-            self._db.executemany(_ADD_BROKER, [(*where(h), name, *c.values()) for (h, name), c in brokers.items()])
-        if not stored:
-            waiting = [(self._slot_for(chunk), h, device, n) for h, device, _, _, _, n in chunk.counts if n]
-            self._db.executemany(_ADD_WAITING, waiting)
 
-    def _slot_for(self, chunk: _Chunk) -> int:
-        """The slot that readings which wait for the store are put into, with the chunk's position."""
+    def _slot_for(self, needed: int) -> int:
+        """The slot of readings that wait until the store has reached a position."""
         now = time.monotonic()
         if self._slot is None or now - self._slot[1] > _SLOT_S:
             highest = self._db.execute("SELECT max(slot) FROM slot").fetchone()[0]
             self._slot = ((highest or 0) + 1, now)
         self._db.execute(
             "INSERT INTO slot VALUES (?, ?) ON CONFLICT DO UPDATE SET position = max(position, excluded.position)",
-            (self._slot[0], chunk.needed),
+            (self._slot[0], needed),
         )
         return self._slot[0]
 
@@ -607,20 +611,6 @@ class Account:
             self._db.close()
 
 
-def per_s(directory: Directory) -> npt.NDArray[np.float64]:
-    """(devices,) readings that each of a device's datastreams is expected to give; 0: no expectation. [1/s]"""
-    interval = np.array([d.interval_s or np.inf for d in directory.devices], dtype=np.float64)
-    rate: npt.NDArray[np.float64] = np.where(directory.watched, 1.0 / interval, 0.0)
-    return rate
-
-
-def installed_s(directory: Directory, start_ns: int, end_ns: int) -> npt.NDArray[np.float64]:
-    """(devices,) how long a device fed its datastreams within a span, summed over them. [s]"""
-    i = directory.installed
-    seconds = (np.clip(i.end, start_ns, end_ns) - np.clip(i.start, start_ns, end_ns)) / NS_PER_S
-    return np.bincount(i.device, seconds, minlength=len(directory.devices)).astype(np.float64)
-
-
 def day_sql(offset_h: int) -> str:
     """SQL for the hour in which the local day of ``hour`` began."""
     return f"(hour - ((hour + {offset_h}) % 24 + 24) % 24)"
@@ -629,11 +619,3 @@ def day_sql(offset_h: int) -> str:
 def day_or_hour_sql(offset_h: int, summed: int) -> str:
     """SQL for the hour under which ``hour`` is kept, where those before ``summed`` are kept as days."""
     return f"iif(hour < {summed}, {day_sql(offset_h)}, hour)"
-
-
-def _joined(parts: Pairs) -> tuple[Ints, Ints]:
-    """(device, hour)"""
-    if not parts:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    device = np.concatenate([d for d, _ in parts]).astype(np.int64)
-    return device, np.concatenate([at for _, at in parts]) // NS_PER_HOUR

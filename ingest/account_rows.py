@@ -14,7 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ingest.account import DAY, EVER, HOUR, NS_PER_HOUR, day_or_hour_sql, day_sql, installed_s, per_s
+from ingest.account import DAY, EVER, HOUR, day_or_hour_sql, day_sql
+from ingest.account_counts import NS_PER_HOUR, installed_s, per_s
 from ingest.errors import AccountDamagedError
 from telemetry.directory import Directory
 

@@ -17,7 +17,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ingest.account import NAME, NS_PER_HOUR
+from ingest.account import NAME
+from ingest.account_counts import NS_PER_HOUR
 from ingest.account_rows import AccountReader, AccountRow, BrokerRow, By, Known, balance_text, total_of
 from storage.store import Store
 from telemetry.directory import Directory

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from dashboards.operator.health import AccountHour as PageHour
 from dashboards.operator.health import DeviceAccount
-from ingest.account import HOUR, NS_PER_HOUR, Account
+from ingest.account import HOUR, Account
+from ingest.account_counts import NS_PER_HOUR
 from ingest.account_rows import AccountReader, By
 from ingest.receiver import Batch
 from ingest.steps import Refused

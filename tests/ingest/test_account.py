@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.account import NAME, NS_PER_HOUR, Account, installed_s, per_s
+from ingest.account import NAME, Account
+from ingest.account_counts import NS_PER_HOUR, installed_s, per_s
 from ingest.account_rows import AccountReader, AccountRow, By, balance_text, total_of
 from ingest.connection import BrokerStatus
 from ingest.errors import AccountDamagedError

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ingest.account import NAME, NS_PER_HOUR
+from ingest.account import NAME
+from ingest.account_counts import NS_PER_HOUR
 from storage.embedded import EmbeddedStore
 from storage.store import StoredBatch
 from telemetry.observations import Observations
