@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from ingest.connection import BrokerStatus
 
 WINDOW_S = 30.0
-"""The rate at which the backlog shrinks is that of the last so many seconds."""
-_LEAST_S = 5.0
+"""The rate at which the backlog shrinks is that since it was largest within the last so many seconds."""
+_LEAST_S = 3.0
 _SMALL_S = 1.0
 """What is done within this is no backlog worth a forecast."""
 
@@ -25,7 +25,7 @@ def waiting_messages(brokers: Sequence[BrokerStatus]) -> int:
 
 
 class Backlog:
-    """The forecast: arrival and processing go on as in the last half minute."""
+    """The forecast: arrival and processing go on as they did since the backlog was largest, in the last half minute."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int, int]] = deque()
@@ -51,9 +51,8 @@ class Backlog:
         """
         if not self.messages:
             return 0.0
-        if not self._seen:
-            return None
-        (t0, waiting0, processed0), (t1, waiting1, processed1) = self._seen[0], self._seen[-1]
+        t0, waiting0, processed0 = max(self._seen, key=lambda seen: (seen[1], seen[0]))
+        t1, waiting1, processed1 = self._seen[-1]
         seconds = t1 - t0
         if seconds < _LEAST_S:
             return None

@@ -38,6 +38,8 @@ class Setup:
     clock_source: ClockSource
     now_ns: int | None
     """Where the broker's clock goes on from; None: it has not spoken. [ns since 1970 UTC]"""
+    heard_since_ns: int | None = None
+    """Since when the session has been heard, by the broker's clock, if it was. [ns since 1970 UTC]"""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class _Worker:
             filters={setup.broker.name: setup.filters},
             counts_clock=False,
         )
+        if setup.heard_since_ns is not None:
+            self._receiver.go_on_listening(setup.heard_since_ns)
         self._directory: Directory | None = None
         self._ready, self._closing = threading.Event(), threading.Event()
         self._open: dict[int, Batch] = {}

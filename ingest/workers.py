@@ -93,6 +93,7 @@ class Workers:
         self._brokers = tuple(brokers)
         self._limits = limits
         self._by_broker = ClockSource(clock_source) is ClockSource.BROKER
+        self._one_stream = self._by_broker and len(brokers) == 1
         self.rates = Rates(limits)
         """Of the devices."""
         self._remembered = remembered
@@ -131,10 +132,20 @@ class Workers:
         self._directory: Directory | None = None
         self._directory_bytes = b""
         self._now: int | None = None
+        self._own: list[Batch] = []
+        """Batches of the pipeline's own connections that are not taken yet."""
+        self._begun = False
         self._clock_of_main: int | None = None
         self._closing = False
 
     # ------------------------------------------------------------------------------------- as ``Receiver`` has them
+
+    def go_on_listening(self, since_ns: int) -> None:
+        """See ``Receiver.go_on_listening``."""
+        if len(self._brokers) == 1:
+            self._main.go_on_listening(since_ns)
+            for process in self._processes:
+                process.link = BrokerLink(True, since_ns, process.link.alarm_after_s)
 
     def start(self) -> None:
         """Begin to connect to all brokers; the processes start with the first ``poll``, which brings the directory."""
@@ -157,13 +168,20 @@ class Workers:
         self._now = now_ns
         self._use(directory)
         own = self._main.poll(directory, now_ns, 0.0 if self._arrived else timeout_s)
+        if own is not None:
+            self._own.append(own)
+        if not self._all_have_told(now_ns):
+            time.sleep(min(timeout_s, 0.01))
+            return None
         parts: list[Batch] = []
         safe: list[Callable[[], None]] = []
-        if own is not None:
-            parts.append(own)
-            safe.append(lambda: self._main.acknowledge(own))
-            self._clock_of_main = own.clock
-        messages = 0 if own is None else own.messages
+        messages = 0
+        for batch in self._own:
+            parts.append(batch)
+            safe.append(lambda b=batch: self._main.acknowledge(b))  # type: ignore[misc]
+            self._clock_of_main = batch.clock
+            messages += batch.messages
+        self._own.clear()
         while self._arrived and messages < self._limits.max_batch_messages:
             handed = self._arrived.popleft()
             handed.process.take(handed.batch, handed.size)
@@ -252,10 +270,24 @@ class Workers:
             safe=tuple(safe),
         )
 
+    def _all_have_told(self, now_ns: int | None) -> bool:
+        """Whether every stream of the one broker's clock has begun, so that none can be left behind."""
+        if not self._one_stream or self._begun:
+            return True
+        if now_ns is not None:  # remembered from before: all begin there
+            self._clock_of_main = now_ns
+            for process in self._processes:
+                process.clock = now_ns
+            self._begun = True
+        else:
+            heard = {id(h.process) for h in self._arrived if h.batch.clock is not None}
+            self._begun = len(heard) == len(self._processes) and any(b.clock is not None for b in self._own)
+        return self._begun
+
     def _clock(self) -> int | None:
         """The time that everybody has reached: who lags behind must not find that it is too late for his readings."""
-        told = [p.clock for p in self._processes if p.counts_for_clock()]
-        if all(s.connected for s in self._main.status()):
+        told = [p.clock for p in self._processes if self._one_stream or p.counts_for_clock()]
+        if self._one_stream or all(s.connected for s in self._main.status()):
             told.append(self._clock_of_main)
         known = [t for t in told if t is not None]
         return min(known) if known else self._now
@@ -419,7 +451,8 @@ class _Process:
             self._life += 1
             self.pid = process.pid
         now = self.clock if self.clock is not None else self._workers._now
-        self.say(replace(self._setup, now_ns=now))
+        heard = self.link.since if self.link.connected and self._workers._one_stream else None
+        self.say(replace(self._setup, now_ns=now, heard_since_ns=heard))
         self.say(UseDirectory(self._workers._directory_bytes))
         if self._workers._closing:
             self.say(Close())
@@ -462,6 +495,8 @@ class _Process:
         if self._last is not None:
             self._before.add(self._last.status, self._life > 1)
         self._last, self._trouble, self._died_at = None, (sentence, wall), time.monotonic()
+        if self._workers._one_stream:
+            return  # its clock comes the same way as its readings: while we hear nothing, no time passes
         since = self._workers._now if self._workers._by_broker else wall
         self.link = BrokerLink(False, since, self._setup.broker.alarm_after_s)
 

@@ -19,7 +19,10 @@ from ingest.readings import Readings
 
 
 class Format(Protocol):
-    """Reads messages of one broker and one feed, in the order of their arrival; it may remember what it needs."""
+    """Reads messages of one broker and one feed, in the order of their arrival; it may remember what it needs.
+
+    If what a message means depends on those before it, the class says ``remembers = True``: then one process takes all.
+    """
 
     def decode(self, topic: str, payload: bytes, readings: Readings) -> None:
         """Add the readings of a message, or refuse them with a reason; never raises for what a message holds.

@@ -171,6 +171,9 @@ class _Node:
 class Sparkplug:
     """The format of topics ``spBv1.0/<group>/<type>/<edge node>[/<device>]``."""
 
+    remembers = True
+    """Its messages can't be shared out among processes."""
+
     def __init__(self) -> None:
         self._nodes: dict[tuple[str, str], _Node] = {}
         self._size = 0
@@ -234,8 +237,8 @@ class Sparkplug:
         if not missing:
             return ""
         self.lost += missing
-        log.warning("Sparkplug: %d messages of edge node %s/%s were lost (after number %d)", missing, *where, before)
-        return f"{missing} messages were lost"
+        log.warning("Sparkplug: edge node %s/%s: messages lost after number %d: %d", *where, before, missing)
+        return f"{missing} of its messages were lost"
 
     def _hear(
         self, where: tuple[str, str], node: _Node, kind: str, levels: list[str], payload: Any, readings: Readings
