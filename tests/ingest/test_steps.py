@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from ingest.steps import decode_step, encode_step
 from telemetry.alarms import Acknowledge, AlarmKind
 from telemetry.brokers import UNKNOWN_BROKER, BrokerLink
 from telemetry.observations import Observations
+from telemetry.presence import Presence
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 ROWS = st.lists(st.tuples(st.integers(0, 2**31 - 1), INT64, INT64, st.floats(), st.integers(0, 9)), max_size=20)
@@ -94,3 +96,18 @@ def test_a_record_that_was_cut_is_refused(rows: list[tuple[int, int, int, float,
 def test_other_bytes_are_refused(record: bytes) -> None:
     with pytest.raises(ValueError, match="step record"):
         decode_step(record)
+
+
+@given(st.lists(st.builds(Presence, st.integers(0, 2**31 - 1), st.booleans(), INT64), max_size=4))
+def test_births_and_deaths_come_back_in_their_order(presence: list[Presence]) -> None:
+    record = decode_step(encode_step(Observations.empty(), 5, brokers=[], presence=presence))
+    assert record.presence == tuple(presence)
+    assert all(type(p) is Presence for p in record.presence)
+
+
+def test_a_record_from_before_births_and_deaths_were_told_has_none() -> None:
+    """As it was written then: a head of seven fields."""
+    head = msgspec.msgpack.encode([0, 5, None, [], [], [3], []])
+    data = len(head).to_bytes(4, "little") + head + bytes(-(4 + len(head)) % 8)
+    assert decode_step(data).presence == ()
+    assert decode_step(data).messages == (3,)

@@ -16,7 +16,7 @@ from ingest.steps import decode_step, encode_step
 from processing.core import LATENESS_S, State, step
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.brokers import BrokerLink
-from telemetry.directory import Device, Directory
+from telemetry.directory import Device, Directory, Installation
 from telemetry.observations import NS_PER_S, Observations
 from telemetry.presence import Presence
 from telemetry.results import Results, Transitions
@@ -96,8 +96,19 @@ def test_a_reading_after_the_death_ends_it_and_an_older_one_does_not() -> None:
 
 def test_a_clock_that_is_ahead_does_not_hide_a_death() -> None:
     """The last reading bears a time after the death, but came before it."""
-    _, results = story((rows((0, 33, 28)), [], 29), (rows((0, 34, 29)), [dies(0, 30)], 31), (rows((0, 45, 40)), [], 41))
+    _, results = story(
+        (rows((0, 33, 28)), [], 29), (rows((0, 34, 29)), [dies(0, 30)], 31), (rows((0, 36, 29.5)), [], 32)
+    )
+    assert history(results) == [(30, 1)]
+    _, results = story((rows((0, 33, 28)), [], 29), (rows(), [dies(0, 30)], 31), (rows((0, 45, 40)), [], 41))
     assert history(results) == [(30, 1), (45, 0)]
+
+
+def test_a_device_that_died_before_it_is_expected_is_accused_when_it_is() -> None:
+    city = replace(CITY, installations=(Installation("s0", "s0/water_level_m", at(40)),))
+    steps = [(rows(), [], 1.0), (rows(), [dies(0, 30)], 31.0), *((rows(), [], float(t)) for t in range(32, 60))]
+    _, results = story(*steps, city=city)
+    assert history(results) == [(40, 1)]
 
 
 def test_death_and_birth_in_one_batch_are_a_short_alarm() -> None:
