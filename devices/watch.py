@@ -51,6 +51,8 @@ class LatestReading(msgspec.Struct, frozen=True):
     low: float
     high: float
     """Span of values that are believed: the datastream's limits or, without any, what is physically possible."""
+    drift_s_per_d: float | None = None
+    """How much the device's clock gains a day, below 0: loses; None: not known, or too little to be told. [s/d]"""
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -186,6 +188,9 @@ _BY_REASON = {
 }
 
 
+_CLOCKS = {"time_local": "clock_local", "time_wrong_scale": "clock_scale", "clock_not_set": "clock_unset"}
+
+
 def judge(
     watch: DeviceWatch, device: str, *, since: int | None, utc_offset_h: float, silence_after_s: float = 3600.0
 ) -> Verdict:
@@ -227,6 +232,10 @@ def _of_letters(letters: Iterable[Letter], known: bool, utc_offset_h: float) -> 
     for letter in letters:
         if letter.clock_off_s is not None and letter.reason in ("time_in_future", "time_too_old"):
             yield _clock(letter.clock_off_s, utc_offset_h, "problem", letter.detail)
+        elif letter.clock_off_s is not None and letter.reason in _CLOCKS:
+            off_s = abs(letter.clock_off_s)
+            size: dict[str, str | float] = {"span_s": off_s, "hours": round(off_s / 900) / 4}
+            yield Finding(_CLOCKS[letter.reason], "problem", size, letter.detail)
         elif letter.reason == "unknown_device":
             if not known:
                 yield Finding("not_yet_known", "hint", detail=letter.detail)
@@ -243,6 +252,9 @@ def _of_reading(reading: LatestReading, utc_offset_h: float) -> Iterable[Finding
         yield Finding("doubtful", "problem", values)
     if reading.property == "rssi_dbm" and reading.value < WEAK_SIGNAL_DBM:
         yield Finding("signal_weak", "hint", {"signal": reading.value})
+    if reading.drift_s_per_d is not None:
+        drift = reading.drift_s_per_d
+        yield Finding("clock_gains" if drift > 0 else "clock_loses", "hint", {"drift": round(abs(drift))})
     off_s = (reading.observed_at - reading.received_at) / NS_PER_S
     if abs(off_s) > CLOCK_S:
         yield _clock(off_s, utc_offset_h, "hint", "")

@@ -151,7 +151,7 @@ def _utc(zone_s: int) -> str:
 SPAN_S = 3600
 """The smallest delay is kept for spans of so long. [s]"""
 SPANS = 24
-MOST_DELAY_S = 30 * 86_400.0
+MOST_JUDGED = 1000
 DRIFT_SPANS = 6
 """With fewer spans nothing is said of drift."""
 DRIFT_S_PER_DAY = 10.0
@@ -219,9 +219,12 @@ class DeviceClocks:
         return judged((self._span[order] * SPAN_S).astype(np.float64), self._least[device, order], self.utc_offset_h)
 
     def wrong(self) -> int:
-        """How many devices have a clock that somebody should set."""
-        suspects = np.flatnonzero((np.isfinite(self._least) & (np.abs(self._least) > ZONE_TOLERANCE_S)).any(axis=1))
-        found = [self.judge(int(i)) for i in suspects]
+        """How many devices have a clock that somebody should set; not more than ``MOST_JUDGED`` are looked at."""
+        there = np.isfinite(self._least)
+        far = (there & (np.abs(self._least) > ZONE_TOLERANCE_S)).any(axis=1)
+        high, low = np.where(there, self._least, -np.inf).max(axis=1), np.where(there, self._least, np.inf).min(axis=1)
+        moves = (there.sum(axis=1) >= DRIFT_SPANS) & (high - low > DRIFT_S_PER_DAY / 24 * DRIFT_SPANS)
+        found = [self.judge(int(i)) for i in np.flatnonzero(far | moves)[:MOST_JUDGED]]
         return sum(j is not None and j.wrong for j in found)
 
 

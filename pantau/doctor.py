@@ -23,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from devices.credentials.errors import CredentialsError
 from devices.errors import DevicesError, RegistryEmptyError
 from devices.registry import Registry
+from ingest.connection import DROPPED_TOPIC
 from ingest.settings import BrokerSettings, ClockSource
 from pantau.demo import check_writable
 from pantau.logins import issuer_of
@@ -35,6 +36,8 @@ from storage.settings import StoreKind
 
 FREE_FAIL_BYTES = 200 * 2**20
 FREE_WARN_BYTES = 2 * 2**30
+_FIGURES_S = 0.5
+"""How long a broker may take to tell its figures."""
 _TIME_ERROR = 5
 """What adjtimex(2) returns while the clock is not synchronised."""
 
@@ -118,13 +121,23 @@ def _broker(broker: BrokerSettings) -> Finding:
     name = f"broker {broker.name}"
     answered = threading.Event()
     answer: list[str] = []
+    told: dict[str, Any] = {}
+    """What the broker says of itself."""
 
-    def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def connected(client: mqtt.Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
         answer.append("" if reason == 0 else str(reason))
+        if properties is not None:
+            told.update(vars(properties))
+        if reason == 0 and broker.watch_drops:
+            client.subscribe(DROPPED_TOPIC)
         answered.set()
 
+    def heard(_client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
+        with contextlib.suppress(ValueError):
+            told["dropped"] = int(message.payload)
+
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"{broker.client_id}-doctor", protocol=mqtt.MQTTv5)
-    client.on_connect = connected
+    client.on_connect, client.on_message = connected, heard
     if broker.username is not None:
         client.username_pw_set(broker.username, broker.password)
     started = time.monotonic()
@@ -135,6 +148,7 @@ def _broker(broker: BrokerSettings) -> Finding:
         client.loop_start()
         if not answered.wait(broker.connect_timeout_s):
             answer.append(f"no answer within {broker.connect_timeout_s:g} s")
+        took = time.monotonic() - started
     except ConnectionRefusedError:
         answer.append("connection refused")
         return Finding(
@@ -146,6 +160,9 @@ def _broker(broker: BrokerSettings) -> Finding:
         )
     except OSError as error:
         return Finding(name, "failure", f"{broker.address}: {error}", "check host, port and the network")
+    else:
+        if not answer[0] and broker.watch_drops:
+            time.sleep(_FIGURES_S)
     finally:
         client.disconnect()
         client.loop_stop()
@@ -153,9 +170,18 @@ def _broker(broker: BrokerSettings) -> Finding:
         return Finding(
             name, "failure", f"{broker.address}: {answer[0]}", "check username, password_env and the broker's log"
         )
-    return Finding(
-        name, "ok", f"{broker.address}: connected with MQTT 5 in {1000 * (time.monotonic() - started):.0f} ms"
-    )
+    if broker.processes > 1 and told.get("SharedSubscriptionAvailable") == 0:
+        return Finding(
+            name, "failure", f"{broker.address}: it has no shared subscriptions", "set processes = 1 for this broker"
+        )
+    if told.get("dropped"):
+        return Finding(
+            name,
+            "warning",
+            f"{broker.address}: since its start it has dropped {told['dropped']} messages for its subscribers",
+            "set its queue limits, such as max_queued_messages 0 and max_queued_bytes (docs/deploy.md)",
+        )
+    return Finding(name, "ok", f"{broker.address}: connected with MQTT 5 in {1000 * took:.0f} ms")
 
 
 def _dead_letters(settings: Settings) -> Finding:

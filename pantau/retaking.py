@@ -12,9 +12,9 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 
-from ingest.dead_letters import DeadLetter, DeadLetters
+from ingest.dead_letters import DeadLetter, DeadLetters, Filter, Reason
 from ingest.errors import DeadLettersFullError
-from ingest.mending import BYTES_AT_ONCE, LETTERS_AT_ONCE, mark_mended
+from ingest.mending import BYTES_AT_ONCE, LETTERS_AT_ONCE, fingerprint, mark_mended
 from ingest.receiver import Batch, Receiver
 from ingest.settings import Limits
 from ingest.steps import Refused
@@ -45,14 +45,20 @@ class Retaking:
         self._letters = letters
         self._due_at = self._tidy_at = 0.0
         self._trouble = self._told = ""
-        self.expired_at: int | None = None
+        self.kept = 0
+        """Letters that were kept when it was last looked. [at most a minute ago]"""
 
-    def keep(self, batch: Batch) -> None:
+    def keep(self, batch: Batch, directory: Directory) -> None:
         """Keep what was refused; to be called before the journal. Raises like ``DeadLetters.keep``."""
-        if batch.retaken is None:
-            self._letters.keep(batch.dead_letters)
-        else:
+        if batch.retaken is not None:
             self._letters.propose(batch.retaken.refused)
+            return
+        self._letters.keep(batch.dead_letters)
+        # A process that receives for us may not have had the newest directory yet.
+        unknown = {x.device for x in batch.dead_letters if x.reason is Reason.UNKNOWN_DEVICE and x.device}
+        for device in unknown:
+            if fingerprint(directory, device) is not None:
+                self._letters.mark(Filter(Reason.UNKNOWN_DEVICE, device))
 
     def settle(self, batch: Batch) -> None:
         """Once the journal has what letters gave; raises like ``DeadLetters.keep``."""
@@ -94,7 +100,9 @@ class Retaking:
         gone = self._letters.expire(now)
         if gone:
             log.warning("%d dead letters were older than limits.dead_letter_days and are removed", gone)
-        self._told, before = self._letters.fill().trouble(now), self._told
+        fill = self._letters.fill()
+        self.kept = fill.kept
+        self._told, before = fill.trouble(now), self._told
         if self._told and self._told != before:
             log.warning("%s: see pantau dead-letters", self._told)
 

@@ -20,6 +20,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.watch import LatestReading, Letter, Login, Trouble
+from ingest.clocks import DRIFT_S_PER_DAY, DeviceClocks
 from ingest.dead_letters import DeadLetter, DeadLetters, Reason
 from ingest.settings import BrokerSettings
 from telemetry.directory import Directory
@@ -39,6 +40,15 @@ STRANGERS_LOOKED_AT = 300
 SILENT_S = 1.0
 
 _OFF = re.compile(r" is (\d+(?:\.\d+)?) s (ahead of|before) ")
+_OF_CLOCKS = frozenset(
+    {
+        Reason.TIME_IN_FUTURE,
+        Reason.TIME_TOO_OLD,
+        Reason.TIME_LOCAL,
+        Reason.TIME_WRONG_SCALE,
+        Reason.CLOCK_NOT_SET,
+    }
+)
 _ACCEPTED = re.compile(r"New client connected from \S+ as (\S+) \(.*?(?:u'([^']*)')?\)")
 _REFUSED = re.compile(r"Client (\S+)(?: \[[^\]]*\])? disconnected[,:] not authori[sz]ed")
 _NAMELESS = "<unknown>"
@@ -143,6 +153,7 @@ class FleetWatch:
         self._value = np.zeros(0)
         self._flag = np.zeros(0, dtype=np.uint8)
         self._failing_since = np.zeros(0, dtype=np.int64)
+        self._clocks = DeviceClocks()
 
     # ------------------------------------------------------------------------------------------- fed by the runtime
 
@@ -151,6 +162,8 @@ class FleetWatch:
         grow = len(directory.datastreams) - self._value.size
         with self._lock:
             self._directory = directory
+            self._clocks.utc_offset_h = directory.utc_offset_h
+            self._clocks.grow(len(directory.devices))
             self._device_index = directory.device_index
             self._observed_at = np.concatenate([self._observed_at, np.zeros(grow, dtype=np.int64)])
             self._received_at = np.concatenate([self._received_at, np.zeros(grow, dtype=np.int64)])
@@ -167,6 +180,7 @@ class FleetWatch:
         newest = rows[np.append(streams[1:] != streams[:-1], True)]
         stream = readings.datastream[newest]
         with self._lock:
+            self._clocks.observe(self._directory.device_of[stream], readings.take(newest))
             later = readings.observed_at[newest] >= self._observed_at[stream]
             # A device whose clock runs behind still is a device that sends.
             np.maximum.at(self._received_at, stream, readings.received_at[newest])
@@ -204,6 +218,10 @@ class FleetWatch:
             streams = streams[(directory.device_of[streams] == index) & (self._received_at[streams] > 0)]
             streams = streams[directory.installed.device_at(streams, self._observed_at[streams]) == index]
             found = []
+            clock = self._clocks.judge(index)
+            drift = None if clock is None else clock.drift_s_per_d
+            if drift is not None and abs(drift) <= DRIFT_S_PER_DAY:
+                drift = None
             for i in streams.tolist():
                 about = PROPERTIES[directory.datastreams[i].property]
                 low = max(about.span_min, float(directory.fail_min[i]), float(directory.suspect_min[i]))
@@ -218,9 +236,15 @@ class FleetWatch:
                         int(self._received_at[i]),
                         low,
                         high,
+                        drift,
                     )
                 )
             return tuple(found)
+
+    def clocks_wrong(self) -> int:
+        """How many devices have a clock that somebody should set, by what came in the last day."""
+        with self._lock:
+            return self._clocks.wrong()
 
     def letters(self, device: str, limit: int = 20) -> tuple[Letter, ...]:
         """The device's newest dead letters, newest first."""
@@ -272,7 +296,7 @@ class FleetWatch:
 
 
 def _letter(letter: DeadLetter) -> Letter:
-    off = _OFF.search(letter.detail) if letter.reason in (Reason.TIME_IN_FUTURE, Reason.TIME_TOO_OLD) else None
+    off = _OFF.search(letter.detail) if letter.reason in _OF_CLOCKS else None
     return Letter(
         reason=str(letter.reason),
         detail=letter.detail,

@@ -22,6 +22,9 @@ from web.app import page
 
 STATIC_FILES = Path(__file__).parent / "static"
 SHOWN_BYTES = 20_000
+ReasonQuery = Annotated[Reason | None, Query()]
+NameQuery = Annotated[str | None, Query(max_length=500)]
+TimeQuery = Annotated[str | None, Query(max_length=100, description="RFC 3339 with zone, or Unix time.")]
 _CONTROL = frozenset(range(32)) - {9, 10, 13}
 
 __all__ = ["STATIC_FILES", "TEXTS", "add_letters", "letter_dict"]
@@ -54,17 +57,14 @@ def add_letters(app: FastAPI, letters: DeadLetters) -> None:
 def letter_routes(letters: DeadLetters) -> APIRouter:
     """The routes under ``/api/dead-letters``."""
     api = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
-    reason_query = Annotated[Reason | None, Query()]
-    name_query = Annotated[str | None, Query(max_length=500)]
-    time_query = Annotated[str | None, Query(max_length=100, description="RFC 3339 with zone, or Unix time.")]
 
     @api.get("", summary="Messages and readings that were refused, newest first", dependencies=[requires("viewer")])
     def the_letters(
-        reason: reason_query = None,
-        device: name_query = None,
-        broker: name_query = None,
-        since: time_query = None,
-        until: time_query = None,
+        reason: ReasonQuery = None,
+        device: NameQuery = None,
+        broker: NameQuery = None,
+        since: TimeQuery = None,
+        until: TimeQuery = None,
         before: Annotated[int | None, Query(ge=0, le=2**62, description="`next` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     ) -> Response:
@@ -80,11 +80,11 @@ def letter_routes(letters: DeadLetters) -> APIRouter:
 
     @api.get("/counts", summary="How many are kept, by reason and device", dependencies=[requires("viewer")])
     def counts(
-        reason: reason_query = None,
-        device: name_query = None,
-        broker: name_query = None,
-        since: time_query = None,
-        until: time_query = None,
+        reason: ReasonQuery = None,
+        device: NameQuery = None,
+        broker: NameQuery = None,
+        since: TimeQuery = None,
+        until: TimeQuery = None,
     ) -> Response:
         """`refused` and `taken_again`: since ever, by reason. `kept`: those that are still here."""
         return _json(counts_dict(letters, _only(reason, device, broker, since, until)))
@@ -99,7 +99,7 @@ def letter_routes(letters: DeadLetters) -> APIRouter:
 
     @api.post("/retry", summary="Have letters taken again", status_code=202)
     def retry(order: RetryOrder, _: Annotated[Visitor, requires("technician")]) -> Response:
-        """202: `marked` so many; the pipeline takes them within seconds. What is refused again stays, with the reason."""
+        """202: `marked` so many; the pipeline takes them within seconds. What is refused again stays."""
         only = Filter(order.reason, _clean(order.device), _clean(order.broker))
         if order.id is None and only == Filter() and not order.everything:
             raise HTTPException(422, "say which: id, reason, device, broker, or everything")

@@ -63,6 +63,12 @@ class HealthStatus:
     """When none will wait any more, if it goes on like this; None while they do not become fewer."""
     limited_devices: tuple[LimitedDevice, ...] = ()
     """Devices that send more than they may, the worst first."""
+    dead_letters: int = 0
+    """Messages and readings that were refused and are kept."""
+    dead_letters_full: bool = False
+    """Whether they near the bound of their room or age: the oldest will be removed."""
+    clocks_wrong: int = 0
+    """Devices whose clock is far off or drifts."""
 
     @property
     def refused(self) -> int:

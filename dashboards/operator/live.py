@@ -487,6 +487,9 @@ class LiveCity:
                 "messages": h.backlog_messages,
                 "clear_in_s": None if h.clear_in_s is None else round(h.clear_in_s, 1),
             },
+            "dead_letters": h.dead_letters,
+            "dead_letters_full": h.dead_letters_full,
+            "clocks_wrong": h.clocks_wrong,
             "limited_devices": [
                 {"device": d.device, "since": rfc3339(d.since_ns), "refused": d.refused} for d in h.limited_devices
             ],

@@ -53,6 +53,9 @@ def test_a_reading_from_before_somebody_began_to_look_does_not_count() -> None:
         (letter("something_new"), "other"),
         (letter("time_in_future", off_s=7 * 3600.0 - 200), "clock_local"),
         (letter("time_in_future", off_s=8 * 3600.0), "clock_fast"),  # not this city's zone
+        (letter("time_local", off_s=8 * 3600.0), "clock_local"),
+        (letter("time_wrong_scale", off_s=-1.7e9), "clock_scale"),
+        (letter("clock_not_set", off_s=-1.7e9), "clock_unset"),
         (letter("time_in_future", off_s=1800.0), "clock_fast"),
         (letter("time_too_old", off_s=-1.7e9), "clock_unset"),
         (letter("time_too_old", off_s=-40 * 86_400.0), "clock_slow"),
@@ -117,7 +120,7 @@ def test_every_finding_has_its_words_in_both_languages() -> None:
         for code in known:
             values: dict[str, str | float] = {
                 "property": "water_level_m", "value": 1.0, "low": 0.0, "high": 2.0, "hours": 7.0, "span_s": 90.0,
-                "id": "x", "signal": -118.0,
+                "id": "x", "signal": -118.0, "drift": 48.0,
             }  # fmt: skip
             finding = Finding(code, "problem", values)
             text, template = (

@@ -35,6 +35,7 @@ function troubles() {
   for (const d of health?.limited_devices ?? []) {
     found.push(t("trouble.limited", { device: d.device, n: number(d.refused), time: momentText(Date.parse(d.since), now()) }));
   }
+  if (health?.dead_letters_full) found.push(t("trouble.letters", { n: number(health.dead_letters) }));
   if (health?.store && !health.store.ok) found.push(t("trouble.store", { backlog: number(health.store.backlog_rows) }));
   const age = health?.last_reading_age_s;
   if (age !== null && age !== undefined) {
@@ -69,7 +70,8 @@ export function HealthStrip() {
   parts.push([t("health.messages", { n: number(h.messages_per_s, h.messages_per_s < 10 ? 1 : 0) }), "", ""]);
   if (h.latency_s !== null) parts.push([t("health.latency", { n: number(h.latency_s, h.latency_s < 10 ? 1 : 0) }), "", ""]);
   if (h.backlog?.messages) parts.push([t("health.waiting", { n: number(h.backlog.messages) }), "", ""]);
-  parts.push([t("health.refused", { n: number(h.refused_today) }), "", ""]);
+  parts.push([html`<a href="/dead-letters">${t("health.refused", { n: number(h.refused_today) })}</a>`, "", ""]);
+  if (h.clocks_wrong) parts.push([t("health.clocks", { n: number(h.clocks_wrong) }), "", ""]);
   parts.push([t("health.duplicates", { n: number(h.duplicates) }), "", ""]);
   parts.push([t("health.late", { n: number(h.late) }), "", ""]);
   if (h.store) {
