@@ -147,6 +147,8 @@ def _fault(number: int, kind: Kind, ticks: int, chance: random.Random) -> Fault:
     hold_ticks = chance.randint(2, 12)
     if kind == Kind.STORE_AWAY:
         hold_ticks = 60
+    elif kind == Kind.BROKER_KILLED:
+        hold_ticks = 15  # it may have to wait for its moment
     last = max(ticks - hold_ticks - 5, 4)
     hold_s = chance.uniform(0.1, 1.0)
     if kind in (Kind.PIPELINE_LINK_STALLED, Kind.DEVICES_LINK_STALLED, Kind.STORE_LINK_STALLED):

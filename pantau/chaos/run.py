@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 DATABASE = "chaos"
 _PATIENCE_S = 120.0
+_SETTLED_S = 2.5
+"""The broker saves its queues every second, and is killed once these were short for so long."""
 _RING_MIN = 20
 """How far back old messages are sent again: the core remembers the newest 32 times of each datastream."""
 
@@ -149,7 +151,7 @@ class PassRun:
             ]
             for worker in workers:
                 worker.start()
-            self._send_fleet([w for w, f in zip(workers, struck, strict=True) if f.kind == Kind.BROKER_KILLED])
+            self._send_fleet([(w, f) for w, f in zip(workers, struck, strict=True) if f.kind == Kind.BROKER_KILLED])
             self._move()
             log.info("all is sent after %.1f s", time.monotonic() - began)
             for worker in workers:
@@ -211,14 +213,16 @@ class PassRun:
 
     # -------------------------------------------------------------------------------------------------------- sending
 
-    def _send_fleet(self, broker_kills: Sequence[threading.Thread]) -> None:
-        """Send all minutes; ``broker_kills`` must be over before the last ones."""
+    def _send_fleet(self, broker_kills: Sequence[tuple[threading.Thread, Fault]]) -> None:
+        """Send all minutes; devices wait for a broker that is to be killed if that takes long."""
         ticks = self._script.ticks
         begin = self._script.clock(self._script.start_ms)
         while not self._finished():
-            if self._tick == len(ticks) - 3:
-                for worker in broker_kills:
-                    worker.join(90)
+            for worker, fault in broker_kills:
+                if worker.is_alive() and fault.tick + 8 <= self._tick < len(ticks):
+                    told_ms = ticks[self._tick].clock_ms
+                    if not self._script.pending_within(told_ms - 13 * 60_000, told_ms + 3 * 60_000):
+                        worker.join(60)
             try:
                 if self._tick == 0:
                     self.sender.send([begin])
@@ -250,6 +254,11 @@ class PassRun:
         sent: list[Message] = list(ticks[tick].messages)
         before: list[Message] = []
         clock: list[Message] = [script.clock(ticks[tick].clock_ms)]
+        mixing = {tick - f.tick: f for f in self._faults if f.kind == Kind.INTERLEAVED and 0 <= tick - f.tick < 4}
+        if 0 in mixing:
+            sent = _mixed([m for t in ticks[tick : tick + 4] for m in t.messages], random.Random(mixing[0].luck))
+        elif mixing:
+            sent = []  # these are sent already
         for fault in self._faults:
             age = tick - fault.tick
             chance = random.Random(fault.luck)
@@ -262,8 +271,6 @@ class PassRun:
                 old = [m for m in old if m[0] in chosen]
                 chance.shuffle(old)
                 before += old
-            elif fault.kind == Kind.INTERLEAVED and 0 <= age < 4:
-                sent = _mixed([m for t in ticks[tick : tick + 4] for m in t.messages], chance) if age == 0 else []
             elif fault.kind == Kind.CLOCK_BACK and 0 <= age < 3:
                 clock.append(script.clock(ticks[tick].clock_ms - chance.choice([1000, 60_000, 3_600_000, 86_400_000])))
             elif fault.kind == Kind.CLOCK_AHEAD and age == 0:
@@ -343,14 +350,18 @@ class PassRun:
     def _kill_broker(self, fault: Fault) -> None:
         # After a kill the broker may have forgotten the pipeline's session, and the pipeline knows that it was deaf: a
         # device that is quiet just then is given its whole time again. So not while a silence is to become an alarm.
-        until = time.monotonic() + 80
-        ticks, margin_ms = self._script.ticks, 2 * 60_000
-        while self._script.pending_within(
-            self.pipeline.now_ms - margin_ms, ticks[min(self._tick, len(ticks) - 1)].clock_ms + margin_ms
-        ):
+        # And what the broker saved last must not be far behind: it comes again, and what is older than the newest 32
+        # readings of a datastream is no longer known as a duplicate.
+        until, close_since = time.monotonic() + 80, time.monotonic()
+        ticks = self._script.ticks
+        while time.monotonic() - close_since < _SETTLED_S:
             if self._over or time.monotonic() > until:
                 self._injected.remove(fault)
                 return
+            sent_ms = ticks[min(self._tick, len(ticks) - 1)].clock_ms
+            far = sent_ms - self.pipeline.now_ms > 10 * 60_000
+            if far or self._script.pending_within(self.pipeline.now_ms - 2 * 60_000, sent_ms + 2 * 60_000):
+                close_since = time.monotonic()
             time.sleep(0.02)
         with self._moved:
             if self._over:  # nobody is left to send again
@@ -363,8 +374,7 @@ class PassRun:
         _wait_for_port(self.broker.port, self.broker)
         # Before somebody has subscribed, a broker without sessions throws away whatever it is sent.
         self._wait(self.broker.has_subscriber, "the pipeline to subscribe again")
-        # Devices begin again where the pipeline is: so let it take first what the broker had saved of its queue. What
-        # is older than the newest 32 readings of a datastream is no longer known as a duplicate.
+        # Devices begin again where the pipeline is: so let it take first what the broker had saved of its queue.
         same, before = 0, -1
         while same < 4 and time.monotonic() < until:
             listens = self.pipeline.listens()
@@ -490,6 +500,7 @@ backoff_first_s = 0.05
 backoff_max_s = 0.3
 [limits]
 max_batch_messages = 300
+max_future_s = 3600.0
 [store]
 {store}
 [store.writer]
