@@ -16,6 +16,7 @@ from pantau.runtime import Pipeline
 from processing.core import LATENESS_S
 from telemetry.directory import Datastream, Device
 from tests.pantau.running import SITE, get, publisher, running, settings_for, wait_for
+from tests.real_parts.account import assert_balances
 from tests.real_parts.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.mosquitto
@@ -120,3 +121,4 @@ def test_one_broker_down_holds_its_devices_alone_and_is_one_alarm(tmp_path: Path
             assert pipeline.state.silence.broker.tolist() == [0, 0, 1, 1]
         finally:
             pipeline.close()
+        assert_balances(tmp_path, sent=round(value * 100), refused=0)

@@ -21,6 +21,7 @@ from simulators.replay_report import Report, collect_report
 from storage.settings import StoreSettings
 from tests.pantau.running import running, settings_for
 from tests.real_parts.influxdb import InfluxDB
+from tests.real_parts.account import assert_balances
 from tests.real_parts.mosquitto import QUEUES_WITHOUT_LIMITS, Mosquitto
 
 RECORDINGS = Path(__file__).parents[2] / "simulators" / "recordings"
@@ -49,7 +50,9 @@ def replayed(folder: Path, influx: InfluxDB, name: str) -> tuple[Recording, Repo
             sent = replay(
                 recording, BrokerSettings("main", "127.0.0.1", broker.port), page=page, directory_version=version
             )
-            return recording, collect_report(page, recording, sent)
+            report = collect_report(page, recording, sent)
+            assert_balances(folder, sent=sent.readings, refused=0, store=pipeline.store)
+            return recording, report
 
 
 def ask(influx: InfluxDB, database: str, query: str) -> list[list[Any]]:

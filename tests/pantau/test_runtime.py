@@ -23,6 +23,7 @@ from telemetry.directory import Datastream, Device
 from telemetry.observations import NS_PER_S
 from tests.pantau.running import SITE, get, post, publisher, register, running, settings_for, wait_for
 from tests.real_parts.influxdb import InfluxDB
+from tests.real_parts.account import assert_balances
 from tests.real_parts.mosquitto import Mosquitto, free_port
 from web.server import ListenError
 
@@ -70,6 +71,7 @@ def test_from_a_message_to_alarm_store_and_page(tmp_path: Path, broker: Mosquitt
         assert 0.4 in [float(x) for x in series["value"]]
         account = get(pipeline, "/api/account?device=g0")
         assert (account["received"], account["stored"], account["duplicate"]) == (3, 3, 0)
+    assert_balances(tmp_path, sent={"g0": 3, "g1": 2}, refused=0)
     with Journal(tmp_path / "journal") as journal:
         actions = [a for _, kind, data in journal.read() if kind == STEP for a in decode_step(data).actions]
     assert [(a.by, a.comment) for a in actions] == [("Sari", "tim menuju lokasi")]
@@ -114,6 +116,8 @@ def test_bad_input_is_counted_kept_and_does_not_stop_the_stream(tmp_path: Path, 
         assert {str(r) for r in kept} == set(expected)
         assert kept["wrong_type"].topic == topic and b"hoch" in kept["wrong_type"].payload  # type: ignore[index]
         wait_for(lambda: get(pipeline, "/api/status")["counts"]["stored"] == 1, "the reading to be stored")
+    total = assert_balances(tmp_path, sent=len(expected) + 2, refused=len(expected))
+    assert (total.refused, total.duplicate, total.stored) == (expected, 1, 1)
 
 
 def test_a_device_registered_while_it_runs_is_heard_within_two_seconds(tmp_path: Path, broker: Mosquitto) -> None:
@@ -137,6 +141,7 @@ def test_a_device_registered_while_it_runs_is_heard_within_two_seconds(tmp_path:
         publish("pantau/v1/kota/new", {"time": now_ms(), "property": "water_level_m", "value": 0.1})
         wait_for(lambda: get(pipeline, "/api/account?device=new")["received"] == 1, "the new device's reading")
         assert get(pipeline, "/api/alarms")["alarms"][0]["raised_at"] == raised
+    assert_balances(tmp_path, sent={"g0": 1, "new": 1}, refused=0)
 
 
 def test_a_second_start_goes_on_where_the_first_stopped(tmp_path: Path, broker: Mosquitto) -> None:
@@ -154,6 +159,7 @@ def test_a_second_start_goes_on_where_the_first_stopped(tmp_path: Path, broker: 
         )
         assert after[0]["id"] == before[0]["id"]
         wait_for(lambda: pipeline.store.count_readings(*EVERYTHING) == 2, "both readings in the store")
+    assert_balances(tmp_path, sent=2, refused=0)
 
 
 def test_a_store_that_is_down_loses_nothing(tmp_path: Path, broker: Mosquitto) -> None:
@@ -173,9 +179,16 @@ def test_a_store_that_is_down_loses_nothing(tmp_path: Path, broker: Mosquitto) -
             )
             assert down["store"]["last_error"]
             assert get(pipeline, "/api/alarms")["alarms"][0]["severity"] == 3  # alarms do not wait for the store
+            # Neither lost nor stored: the account says that they wait.
+            waiting = wait_for(
+                lambda: (a := get(pipeline, "/api/account?device=g0"))["received"] == 51 and a, "the account"
+            )
+            assert (waiting["stored"], waiting["waiting"], waiting["unaccounted"]) == (1, 50, 0)
             influx.start()
             wait_for(lambda: get(pipeline, "/api/status")["counts"]["stored"] == 51, "all readings", 60.0)
             assert len(pipeline.store.readings("g0.level", *EVERYTHING)) == 51
+            wait_for(lambda: get(pipeline, "/api/account?device=g0")["stored"] == 51, "the account", 40.0)
+            assert_balances(tmp_path / "data", sent=51, refused=0, store=pipeline.store)
 
 
 def test_two_brokers_and_one_of_them_down(tmp_path: Path, broker: Mosquitto) -> None:

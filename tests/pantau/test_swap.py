@@ -13,6 +13,7 @@ from devices.registry import Registry
 from pantau.runtime import Pipeline
 from telemetry.observations import NS_PER_S
 from tests.pantau.running import LADDER, get, publisher, running, settings_for, wait_for
+from tests.real_parts.account import assert_balances
 from tests.real_parts.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.mosquitto
@@ -106,6 +107,7 @@ def test_history_goes_on_and_each_reading_lands_where_and_as_it_was_at_its_time(
                     assert (account["received"], account["refused"]) == (count, {"not_installed": 1})
             with running(settings) as pipeline, publisher(broker.port) as publish:
                 assert readings(pipeline, now) == [(150, 1.5), (90, 1.5), (70, 1.55), (50, 1.7), (20, 1.7)]
+    assert_balances(tmp_path, sent={"lama": 4, "baru": 3}, refused=2)
     # From the journal alone, through every directory of its time, it all comes out again.
     (tmp_path / "snapshot.bin").unlink()
     pipeline = Pipeline(settings)
@@ -117,3 +119,4 @@ def test_history_goes_on_and_each_reading_lands_where_and_as_it_was_at_its_time(
         assert not alarms(pipeline, "silence")
     finally:
         pipeline.close()
+    assert_balances(tmp_path, sent={"lama": 4, "baru": 3}, refused=2)  # and nothing is counted twice
