@@ -3,7 +3,7 @@ bin := .venv/bin
 compile := UV_CUSTOM_COMPILE_COMMAND="make lock" $(bin)/uv pip compile pyproject.toml --group build \
 	--python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: demo check format lint types layers test bench lock vendor
+.PHONY: demo check format lint types layers test bench fuzz lock vendor
 
 demo: ; ./demo
 check: ; ./check
@@ -17,6 +17,8 @@ bench:
 	$(bin)/python -m benchmarks.storage
 	$(bin)/python -m benchmarks.ingest
 	$(bin)/python -m benchmarks.end_to_end
+# Ten million inputs, which takes hours: .venv/bin/python -m tools.fuzz --help
+fuzz: ; nice -n 15 $(bin)/python -m tools.fuzz
 # Keeps the versions in the lock files; to take newer ones: make lock UPGRADE=--upgrade
 lock:
 	$(compile) $(UPGRADE) --output-file requirements.lock >/dev/null

@@ -36,7 +36,7 @@ def mark_mended(letters: DeadLetters, directory: Directory) -> int:
 
 def fingerprint(directory: Directory, name: str) -> str | None:
     """All that decides whether messages of a device can be read, in short; None where nobody has the name."""
-    device = name if name in directory.device_index else directory.named.get(name.lower())
+    device = directory.device_called(name)
     if device is None:
         return None
     entry = directory.devices[directory.device_index[device]]

@@ -140,7 +140,7 @@ class Readings:
         return device == sender or sender in self.directory.gateways
 
     def find(self, name: str) -> tuple[str, Mapping[str, int]]:
-        """(id, feeds by property) of the device with this id or, whatever its case, other name.
+        """(id, feeds by property) of the device with this id or other name; see ``Directory.device_called``.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Readings:
         feeds = self.feed_of.get(name)
         if feeds is not None:
             return name, feeds
-        device = self.directory.named.get(name.lower())
+        device = self.directory.device_called(name)
         if device is None:
             self._sought[self.message] = name
             raise RefusedError(Reason.UNKNOWN_DEVICE, f"no device is registered by the name {short(name)}")

@@ -217,6 +217,8 @@ class Directory:
     payloads: tuple[Payload, ...] = ()
     """How messages are read, for each model that needs more than Pantau JSON."""
 
+    property_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    """Number of each datastream's property, in the order of ``PROPERTIES``."""
     site_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
     device_of: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
     """Installed now or, where none is, last; -1 where there never was one."""
@@ -337,6 +339,7 @@ class Directory:
         stream_index = {d.id: i for i, d in enumerate(streams)}
         names = list(PROPERTIES)
         number = {name: i for i, name in enumerate(names)}
+        object.__setattr__(self, "property_of", _column([number[d.property] for d in streams], np.int32))
         given = self.installations
         device = _all_found(device_index, [x.device for x in given], "device", lambda _: "an installation")
         stream = _all_found(stream_index, [x.datastream for x in given], "datastream", lambda _: "an installation")
@@ -360,7 +363,7 @@ class Directory:
                 np.array(stream, dtype=np.int32),
                 np.array(start, dtype=np.int64),
                 np.array(end, dtype=np.int64),
-                np.array([number[d.property] for d in streams], dtype=np.int32),
+                self.property_of,
                 (
                     np.array(
                         [_found(device_index, c.device, "device", "a calibration") for c in calibrations], np.int32
@@ -436,6 +439,23 @@ class Directory:
                 feed_of[name][streams[i].property] = feed
         put(self, "index_of", index_of)
         put(self, "feed_of", feed_of)
+
+    def device_called(self, name: str) -> str | None:
+        """The id of the device with this id or, whatever its case, other name.
+
+        Of a URN also what follows its kind, or its last part, may be the name: ``0024befffe804ff1`` of
+        ``urn:dev:mac:0024befffe804ff1``, ``gauge:7`` of ``urn:ngsi-ld:Device:gauge:7``.
+        """
+        if name in self.device_index:
+            return name
+        small = name.lower()
+        device = self.named.get(small)
+        if device is None and small.startswith("urn:"):
+            for part in (*name.split(":", 3)[3:], name.rpartition(":")[2]):
+                device = part if part in self.device_index else self.named.get(part.lower())
+                if device is not None:
+                    return device
+        return device
 
     def observed_property(self, datastream: int) -> ObservedProperty:
         """The catalogue entry of a datastream."""

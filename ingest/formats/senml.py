@@ -434,27 +434,16 @@ def _find(topic: str, name: str, base_name: str, unit: str | None, readings: Rea
 
 def _split(topic: str, name: str, readings: Readings) -> tuple[str | None, str]:
     """(device id, the rest that names the property); None if no device is known that the name may mean."""
-    own = _device(topic.rpartition("/")[2], readings)
+    called = readings.directory.device_called
+    own = called(topic.rpartition("/")[2])
     if own is not None and _candidates(own, name, readings):
         return own, name
     for cut in range(len(name), 0, -1):
         if cut == len(name) or name[cut] in _SEPARATORS:
-            device = _device(name[:cut], readings) or _device(name[: cut + 1], readings)
+            device = called(name[:cut]) or called(name[: cut + 1])
             if device is not None:
                 return device, name[cut + 1 :]
     return (own, name) if ":" not in name and "/" not in name else (None, name)
-
-
-def _device(name: str, readings: Readings) -> str | None:
-    """The device with this id or other name; of ``urn:dev:mac:0024befffe804ff1`` the last part may be its name."""
-    if name in readings.feed_of:
-        return name
-    small = name.lower()
-    device = readings.directory.named.get(small)
-    if device is None and small.startswith("urn:dev:"):
-        last = name.rpartition(":")[2]
-        device = last if last in readings.feed_of else readings.directory.named.get(last.lower())
-    return device
 
 
 def _guess(name: str, base_name: str) -> tuple[str, str]:

@@ -144,35 +144,19 @@ def _device(entity: Mapping[str, Any], path: str, topic: str, readings: Readings
     own = topic.rpartition("/")[2]
     told = [name for attribute in ("id", *_DEVICES) for name in _strings(_told(entity.get(attribute)).value)]
     for name in told:
-        for candidate in _spellings(name):
-            if candidate in readings.feed_of:
-                device: str | None = candidate
-            else:
-                device = readings.directory.named.get(candidate.lower())
-            if device is not None:
-                if not readings.may_speak_for(device):
-                    raise RefusedError(
-                        Reason.NOT_A_GATEWAY,
-                        f"{path} is of {short(device)}, but the topic's device is not registered as a gateway",
-                    )
-                return device
+        called = readings.directory.device_called
+        device = called(name) or called(name.rpartition(":")[2])
+        if device is not None:
+            if not readings.may_speak_for(device):
+                raise RefusedError(
+                    Reason.NOT_A_GATEWAY,
+                    f"{path} is of {short(device)}, but the topic's device is not registered as a gateway",
+                )
+            return device
     try:
         return readings.find(own)[0]
     except RefusedError:
         return readings.find(told[0] if told else own)[0]
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    """By what names a device of this id may be registered.
-
-    Examples
-    --------
-    >>> _spellings("urn:ngsi-ld:Device:gauge:7")
-    ('urn:ngsi-ld:Device:gauge:7', 'gauge:7', '7')
-    """
-    if name.lower().startswith("urn:ngsi-ld:") and name.count(":") > 2:
-        return name, name.split(":", 3)[3], name.rpartition(":")[2]
-    return name, name.rpartition(":")[2]
 
 
 def _measured(

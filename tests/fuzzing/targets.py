@@ -106,7 +106,8 @@ def _format(name: str) -> Target:
         assert taken + len(readings.dead_letters) + len(readings.presences) + readings.without_readings >= 1, (
             "the message left no account"
         )
-        readings.finish()
+        if taken:
+            readings.finish()
         for letter in readings.dead_letters[:3]:
             if letter.fragment:
                 once_more = _readings(which, topic, letter.payload, limits)

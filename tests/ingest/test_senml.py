@@ -15,12 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.dead_letters import DeadLetters
 from ingest.formats import FORMATS
 from ingest.formats.senml import MAX_NAME, MAX_RECORDS, SenmlCbor, SenmlJson
 from ingest.formats.senml_cbor import LABELS
+from ingest.mending import mark_mended
 from ingest.readings import Readings
-from ingest.settings import Limits
+from ingest.receiver import Receiver
+from ingest.settings import BrokerSettings, Feed, Limits
 from telemetry.directory import Datastream, Device, Directory, Field, Payload, Site
+from tests.ingest.mqtt import FAST, Publisher, collect, receiving
+from tests.real_parts.mosquitto import Mosquitto
 
 STREAMS = {
     "gauge-1": ("water_level_m", "battery_v", "connected", "temperature_c"),
@@ -610,3 +615,47 @@ def test_the_guide_to_a_new_format_works() -> None:
         readings.begin(NOW, NOW)
         made.decode("t", payload, readings)
         assert (readings.value, reasons(readings)) == expected
+
+
+@pytest.mark.mosquitto
+def test_on_a_real_broker_by_feed_and_by_the_devices_model() -> None:
+    with Mosquitto() as broker:
+        feeds = (Feed("senml/+", "senml_json"), Feed("cbor/#", "senml_cbor"), Feed("ngsi", "smart_data_models"))
+        settings = BrokerSettings("field", broker.host, broker.port, feeds=feeds, **FAST)  # type: ignore[arg-type]
+        with receiving(settings) as receiver, Publisher(broker.port) as sender:
+            sender.send("senml/air-1", '[{"n":"temperature","v":1},{"n":"humidity","v":2}]')
+            sender.send("cbor/x/y", in_cbor([{"n": "air-1:temperature", "v": 3, "t": -1}]))
+            sender.send("ngsi", '{"id":"urn:ngsi-ld:WeatherObserved:air-1","type":"WeatherObserved","temperature":4}')
+            sender.send(OWN, '[{"n":"dist","v":500},{"n":"air-1:temperature","v":9}]')  # radar: senml_json; no gateway
+            sender.send("pantau/v1/demo/air-1", '{"property":"temperature_c","value":6}')  # no model: Pantau JSON
+            batches = collect(receiver, 5, city=CITY)
+    assert sorted(value for batch in batches for value in batch.observations.value.tolist()) == [1, 2, 3, 4, 5, 6]
+    (letter,) = [letter for batch in batches for letter in batch.dead_letters]
+    assert (letter.reason.value, letter.format, letter.fragment) == ("not_a_gateway", "pantau_json", True)
+
+
+def test_a_device_registered_late_gets_its_earlier_records(tmp_path: Path) -> None:
+    records = [{"bn": "urn:dev:mac:0102030405060708:", "bt": NOW / S - 60, "n": "temperature", "u": "K", "v": 300}]
+    records += [{"n": "humidity", "u": "%RH", "v": 50, "t": 5}, {"n": "gauge-1:temperature", "bn": "", "v": 1}]
+    late = Directory(
+        version=2,
+        city="demo",
+        utc_offset_h=7,
+        sites=CITY.sites,
+        devices=(*CITY.devices, Device("new-1", "s", names=("0102030405060708",))),
+        datastreams=(
+            *CITY.datastreams,
+            Datastream("t", "s", "new-1", "temperature_c"),
+            Datastream("h", "s", "new-1", "humidity_percent"),
+        ),
+    )
+    got = pack(*records, topic="senml", feed=True)
+    assert reasons(got) == ["unknown_device", "unknown_device"]
+    settings = BrokerSettings("b", "127.0.0.1", 1, feeds=(Feed("senml", "senml_json"),))
+    receiver = Receiver((settings,), city="demo")
+    with DeadLetters(tmp_path / "letters.sqlite") as letters:
+        letters.keep(got.dead_letters)
+        assert mark_mended(letters, late) == 2
+        batch = receiver.take_again(late, letters.marked(10, 10_000_000), NOW)
+    assert batch.observations.value.tolist() == pytest.approx([26.85, 50])
+    assert batch.observations.observed_at.tolist() == [NOW - 60 * S, NOW - 55 * S]
