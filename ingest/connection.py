@@ -298,7 +298,10 @@ class Connection:
             sock.setblocking(False)
         except ssl.SSLCertVerificationError as error:
             sock.close()
-            raise _LostError(f"TLS: the certificate of {s.address} is not trusted: {error.verify_message}") from error
+            why = error.verify_message
+            if error.verify_code in _STRANGE_AUTHORITY:
+                why = f"it is signed by an authority that we do not know ({why}): set ca_file"
+            raise _LostError(f"TLS: the certificate of {s.address} is not trusted: {why}") from error
         except TimeoutError as error:
             sock.close()
             raise _LostError(f"TLS: no answer from {s.address}: is it a TLS port?") from error
@@ -536,6 +539,8 @@ def _why_disconnected(packet: mqtt5.DisconnectPacket, settings: BrokerSettings) 
     return f"{settings.address} ended the connection: {why}" + (f" ({packet.reason_str})" if packet.reason_str else "")
 
 
+_STRANGE_AUTHORITY = (18, 19, 20, 21)
+"""OpenSSL's codes for a chain that ends at nobody we know. [openssl-verification-options(1)]"""
 _ALERTS = {
     "CERTIFICATE_REQUIRED": "it wants a certificate of ours, and there is none: set cert_file and key_file",
     "HANDSHAKE_FAILURE": "it does not accept our TLS; perhaps it wants a certificate of ours (cert_file and key_file)",
