@@ -290,7 +290,8 @@ class Account:
                 chunk.brokers[hour, name, "delivered"] += n
         for r in refused:
             hour = now_ns // NS_PER_HOUR if r.hour is None else r.hour
-            chunk.refused[hour, self._refused_number(r.device, hour), r.reason] += r.count
+            number = self._refused_number(r.device, hour) if r.count > 0 else self._number.get(r.device, 0)
+            chunk.refused[hour, number, r.reason] += r.count
             chunk.brokers[hour, r.broker, "refused"] += r.count
 
     def _advance(self, now_ns: int) -> None:
@@ -309,8 +310,6 @@ class Account:
 
     def _refused_number(self, name: str, hour: int) -> int:
         number = self._number.get(name)
-        if number not in self._known and self._directory is not None:
-            number = self._number.get(self._directory.named.get(name.lower(), name))
         if number in self._known or number == 0:
             return number or 0
         if self._hour_names[0] != hour:
@@ -423,6 +422,13 @@ class Account:
     def _write_names(self) -> None:
         if self._new_names:
             self._db.executemany("INSERT INTO name VALUES (?, ?, 0)", self._new_names)
+        # What they were refused before was told to the store in the row of no device.
+        strangers = set(self._newly_known) - {n for n, _ in self._new_names}
+        self._db.executemany(
+            "UPDATE device SET told = 0 WHERE span = 1 AND device = 0 AND told <> 0 "
+            "AND hour IN (SELECT hour FROM refused WHERE span = 1 AND device = ?)",
+            [(n,) for n in strangers],
+        )
         if self._newly_known:
             self._db.executemany("UPDATE name SET known = 1 WHERE id = ?", [(n,) for n in self._newly_known])
 

@@ -31,10 +31,11 @@ def refused_of(batch: Batch) -> list[Refused]:
     """What of a batch was refused, for the journal; less for what was taken again."""
     if batch.retaken is not None:
         return counted_again(batch)
-    counted: Counter[tuple[str, str, str]] = Counter()
+    counted: Counter[tuple[str, str, str, int | None]] = Counter()
     for letter in batch.dead_letters:
-        counted[letter.device or "", str(letter.reason), letter.broker] += letter.times
-    return [Refused(_text(device), reason, broker, n) for (device, reason, broker), n in counted.items()]
+        hour = None if letter.received_at is None else letter.received_at // NS_PER_HOUR
+        counted[_text(letter.device or ""), str(letter.reason), letter.broker, hour] += letter.times
+    return [Refused(*key[:3], n, key[3]) for key, n in counted.items()]
 
 
 class AccountTeller:

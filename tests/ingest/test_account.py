@@ -291,6 +291,24 @@ def test_hours_that_are_over_are_told_once_and_again_when_they_change(tmp_path: 
     assert [(u.device, u.received) for u in again.account.untold()] == [("g0", 2)]
 
 
+def test_letters_that_are_taken_again_count_as_refused_no_more(tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / NAME, city())
+    pipe.step(1, T0, [], refused=[Refused("g3", "unknown_device", "main", 2)])
+    pipe.step(2, T0 + H, [])
+    pipe.account.flush(2)
+    assert [(u.device, u.refused) for u in pipe.account.untold() if u.refused] == [("", 2)]
+    pipe.account.told()
+    pipe.directory = city(devices=4, version=2)
+    pipe.account.use(pipe.directory, 3)
+    again = [Refused("g3", "unknown_device", "main", -2, T0 // H), Refused("g3", "wrong_unit", "main", 1, T0 // H)]
+    pipe.step(4, T0 + H, [(6, T0)], refused=again)
+    pipe.account.flush(4)
+    row = next(r for r in pipe.rows() if r.device == "g3" and r.start_ns == T0)
+    assert {k: n for k, n in row.refused.items() if n} == {"wrong_unit": 1}
+    assert (row.received, row.arrived) == (1, 2)
+    assert {(u.device, u.hour_ns): u.refused for u in pipe.account.untold()} == {("", T0): 0, ("g3", T0): 1}
+
+
 def test_big_and_scattered_steps_count_alike(tmp_path: Path) -> None:
     """Dense counting and sorting give what a plain loop does."""
     chance = np.random.default_rng(3)
