@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import tempfile
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ingest.dead_letters import DeadLetter, DeadLetters, Reason
 from ingest.errors import DeadLettersFullError
@@ -154,3 +159,83 @@ def test_a_flood_is_kept_faster_than_it_can_come(tmp_path: Path) -> None:
         assert dead.count_by_reason() == {"malformed_json": 30_000}
         assert dead.fill().removed > 0
     assert cpu_s / 30_000 < 33e-6
+
+
+def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "dead.sqlite"
+    db = sqlite3.connect(path)
+    db.executescript(
+        """
+        CREATE TABLE letter (id INTEGER PRIMARY KEY, received_at INTEGER, broker TEXT NOT NULL, topic TEXT NOT NULL,
+            device TEXT, reason TEXT NOT NULL, detail TEXT NOT NULL, payload BLOB NOT NULL);
+        CREATE TABLE count (device TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
+            PRIMARY KEY (device, reason)) WITHOUT ROWID;
+        CREATE TABLE fill (one INTEGER PRIMARY KEY CHECK (one = 1), kept INTEGER NOT NULL, bytes INTEGER NOT NULL,
+            removed INTEGER NOT NULL);
+        INSERT INTO fill VALUES (1, 1, 100, 0);
+        INSERT INTO letter VALUES (7, 5, 'main', 't', 'd1', 'unknown_device', 'x', x'7b7d');
+        INSERT INTO count VALUES ('d1', 'unknown_device', 1);
+        """
+    )
+    db.close()
+    with DeadLetters(path) as dead:
+        (old,) = dead.list()
+        assert (old.id, old.letter.format, old.letter.again) == (7, "pantau_json", True)
+        dead.keep([letter(1)])
+        assert [k.id for k in dead.list()] == [8, 7]
+
+
+def test_what_is_too_old_is_removed_and_told_before(tmp_path: Path) -> None:
+    with DeadLetters(tmp_path / "dead.sqlite", max_age_s=100) as dead:
+        dead.keep([letter(0), letter(50 * 10**9), replace(letter(1), received_at=None)])
+        assert dead.fill().trouble(79 * 10**9) == ""
+        assert "will be removed on 1970-01-01" in dead.fill().trouble(80 * 10**9)
+        assert dead.expire(101 * 10**9) == 1
+        fill = dead.fill()
+        assert (fill.kept, fill.expired, fill.removed, fill.warning) == (2, 1, 0, False)
+
+
+def test_what_cannot_be_taken_again_is_not_marked(tmp_path: Path) -> None:
+    with DeadLetters(tmp_path / "dead.sqlite") as dead:
+        dead.keep([letter(1), letter(2, Reason.RETAINED), replace(letter(3), truncated=True)])
+        assert dead.mark() == 1
+        assert [k.id for k in dead.marked(10, 10**6)] == [1]
+        assert not dead.list(reason="retained")[0].letter.again
+
+
+REASONS = st.sampled_from([Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_PROPERTY, Reason.MALFORMED_JSON])
+OUTCOMES = st.lists(st.lists(REASONS, max_size=3), max_size=4)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(first=st.lists(REASONS, min_size=1, max_size=6), rounds=st.lists(OUTCOMES, max_size=4), data=st.data())
+def test_the_counts_balance_however_often_letters_are_taken_and_settled(
+    first: list[Reason], rounds: list[list[list[Reason]]], data: st.DataObject
+) -> None:
+    """Refused less taken again is what is kept; ids never come again; settling twice is settling once."""
+    with tempfile.TemporaryDirectory() as folder, DeadLetters(Path(folder) / "dead.sqlite") as dead:
+        dead.keep([letter(i, reason) for i, reason in enumerate(first)])
+        seen = {k.id for k in dead.list()}
+        for outcomes in rounds:
+            dead.mark()
+            taken = dead.marked(len(outcomes), 10**9)
+            pairs = list(zip(taken, outcomes, strict=False))
+            dead.propose([(kept.id, letter(0, reason)) for kept, reasons in pairs for reason in reasons])
+            if data.draw(st.booleans()):  # killed before the journal
+                dead.forget_proposals()
+                assert {k.id for k in dead.list()} >= {kept.id for kept in taken}
+                continue
+            for _ in range(data.draw(st.integers(1, 2))):
+                dead.settle([kept.id for kept in taken])
+                dead.settle([])
+            left = {k.id for k in dead.list()}
+            assert not left & {kept.id for kept in taken}
+            assert len(left - seen) == sum(len(reasons) for _, reasons in pairs)
+            seen |= left
+        kept = Counter(str(k.letter.reason) for k in dead.list(1000))
+        balance = Counter(dead.count_by_reason())
+        balance.subtract(dead.retaken_by_reason())
+        assert +balance == kept
+        assert dead.fill().kept == sum(kept.values())
+        sizes = sum(len(k.letter.topic) + len(k.letter.detail) + len(k.letter.payload) + 64 for k in dead.list(1000))
+        assert dead.fill().kept_bytes == sizes
