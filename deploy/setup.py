@@ -29,7 +29,13 @@ RESERVED = ("clock",)
 BROKER_USERS = {"pantau": "MQTT_PANTAU_PASSWORD", "health": "MQTT_HEALTH_PASSWORD"}
 
 
-PIPELINE_TOPICS = ("pantau/v1/+/+", "$SYS/broker/publish/messages/dropped", "$SYS/broker/log/#")
+PIPELINE_TOPICS = (
+    "pantau/v1/+/+",
+    "$SYS/broker/publish/messages/dropped",
+    "$SYS/broker/store/messages/count",
+    "$SYS/broker/+/count",
+    "$SYS/broker/log/#",
+)
 """What Pantau reads; the first as in ``deploy/pantau.toml``."""
 
 

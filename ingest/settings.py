@@ -133,6 +133,12 @@ class BrokerSettings:
         """Name of the shared subscription of several processes."""
         return re.sub(r"[/+#]", "-", self.client_id)
 
+    @property
+    def rights(self) -> tuple[str, ...]:
+        """What our user must be allowed to subscribe to: the filters, and as shared ones where there are processes."""
+        shared = [f"$share/{self.group}/{topic}" for topic in self.filters if self.processes > 1]
+        return (*self.filters, *shared)
+
     def filters_apart(self, clock_topic: str | None, own: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What the pipeline itself subscribes to, and what each of several processes does.
 

@@ -55,7 +55,7 @@ def issuer_of(settings: Settings) -> Issuer | None:
             ),
             city=settings.city.name,
             pipeline=login,
-            pipeline_topics=broker.filters,
+            pipeline_topics=broker.rights,
             reserved=reserved,
         )
         assert found is not None

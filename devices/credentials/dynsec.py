@@ -46,8 +46,13 @@ PIPELINE_ROLE = "pantau:pipeline"
 DENY_ALL = {"publishClientSend": False, "publishClientReceive": False, "subscribe": False, "unsubscribe": True}
 """Default access. Receiving is denied too: a session that once subscribed must not go on reading."""
 
-PIPELINE_SYS_TOPICS = ("$SYS/broker/publish/messages/dropped", "$SYS/broker/log/#")
-"""The count of dropped messages, and the log that tells of refused logins (``log_dest topic``)."""
+PIPELINE_SYS_TOPICS = (
+    "$SYS/broker/publish/messages/dropped",
+    "$SYS/broker/store/messages/count",
+    "$SYS/broker/+/count",
+    "$SYS/broker/log/#",
+)
+"""The counts of dropped, held and retained messages, and the log that tells of refused logins (``log_dest topic``)."""
 
 _BATCH = 10
 """Devices in one request: while the plugin writes its file for each of their commands, the broker does nothing else."""

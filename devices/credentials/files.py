@@ -310,7 +310,13 @@ class FileIssuer:
 
     def _pipeline_lines(self) -> list[str]:
         assert self._pipeline is not None
-        topics = (*self._pipeline_topics, "$SYS/broker/publish/messages/dropped", "$SYS/broker/log/#")
+        topics = (
+            *self._pipeline_topics,
+            "$SYS/broker/publish/messages/dropped",
+            "$SYS/broker/store/messages/count",
+            "$SYS/broker/+/count",
+            "$SYS/broker/log/#",
+        )
         return [f"user {self._pipeline.username}", *(f"topic read {t}" for t in topics)]
 
     def reread(self) -> None:

@@ -18,6 +18,7 @@ from ingest.receiver import Receiver
 from ingest.refusals import Reason
 from ingest.settings import BrokerSettings, ClockSource, Limits
 from ingest.workers import Workers, open_receiver
+from tests.devices.secured_broker import ADMINISTRATOR, PIPELINE, secured
 from tests.ingest.mqtt import FAST, Publisher, collect, level, until, values
 from tests.ingest.small_city import CITY, directory, topic
 from tests.real_parts.mosquitto import Mosquitto
@@ -266,3 +267,17 @@ def test_one_broker_has_processes_and_another_has_none(tmp_path: Path) -> None:
             assert receiver.brokers[0].connected
             a.reading(7)
             assert values(collect(receiver, 1)) == [7]  # type: ignore[arg-type]
+
+
+def test_the_plugin_for_security_lets_the_processes_share(tmp_path: Path) -> None:
+    """Mosquitto's dynamic security plugin looks at shared filters as they are written."""
+    rights = BrokerSettings("main", processes=2).rights
+    assert rights == ("pantau/v1/+/+", "$share/pantau-main/pantau/v1/+/+")
+    with secured("dynsec", pipeline_topics=rights) as site:
+        who: dict[str, Any] = {"username": PIPELINE.username, "password": PIPELINE.password}
+        with open_workers(tmp_path, at(site.mosquitto, 2, **who)) as receiver:
+            until(lambda: receiver.status()[0].broker_waiting is not None, lambda: str(receiver.status()))
+            with Publisher(
+                site.port, username=ADMINISTRATOR.username, password=ADMINISTRATOR.password.encode()
+            ) as some:
+                some.send(topic("gauge-1"), level(1))
