@@ -245,7 +245,8 @@ class AccountReader:
             f"{group}, 4 ORDER BY 4",
             values,
         ):
-            row(at, length, number).refused[reason] = n
+            if n:  # else all of them were taken again
+                row(at, length, number).refused[reason] = n
         summed = dict(self._rows("SELECT key, value FROM meta")).get("summed", -HOURS_MAX)
         if by is By.HOUR:  # as the other numbers of that hour are kept
             start = day_or_hour_sql(self._offset_h, summed)
