@@ -26,14 +26,13 @@ from telemetry.directory import (
     all_names,
 )
 from telemetry.installations import OverlapError, build
-from telemetry.properties import PROPERTIES
 
 Entry = TypeVar("Entry", Site, Device, Datastream)
 
 _OF_DATASTREAM = (
     *("latitude", "longitude", "fail_min", "fail_max", "suspect_min", "suspect_max", "rate_max_per_s"),
     *("flat_tolerance", "flat_suspect_s", "flat_fail_s", "direction", "threshold", "severity", "deadband"),
-    *("on_delay_ns", "off_delay_ns", "gate"),
+    *("on_delay_ns", "off_delay_ns", "gate", "property_of"),
 )
 """Arrays of the Directory over the datastream index, but for those of sites and installations."""
 
@@ -164,7 +163,6 @@ class DirectoryChange(msgspec.Struct, frozen=True, kw_only=True):
         put.calibrations = (*[c for c in old.calibrations if c.datastream not in ids], *self.calibrations)
         was = old.installed
         stays = ~np.isin(was.datastream, streams)
-        number = {name: i for i, name in enumerate(PROPERTIES)}
         devices = np.array([new.device_index[d.id] for d in part.devices], dtype=np.int32)
         device = np.concatenate([was.device[stays], devices[part.installed.device]])
         try:
@@ -173,7 +171,7 @@ class DirectoryChange(msgspec.Struct, frozen=True, kw_only=True):
                 np.concatenate([was.datastream[stays], streams.astype(np.int32)[part.installed.datastream]]),
                 np.concatenate([was.start[stays], part.installed.start]),
                 np.concatenate([was.end[stays], part.installed.end]),
-                np.array([number[d.property] for d in new.datastreams], dtype=np.int32),
+                new.property_of,
                 _calibration_arrays(new),
             )
         except OverlapError as error:

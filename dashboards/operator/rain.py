@@ -13,7 +13,10 @@ import numpy.typing as npt
 
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S, Observations
+from telemetry.properties import PROPERTIES
 from telemetry.quality import FAIL, MISSING
+
+RAIN = list(PROPERTIES).index("rain_mm")
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -111,11 +114,11 @@ class RainGauges:
 
     def set_directory(self, directory: Directory) -> None:
         """Take a new version; what is known of the gauges is kept."""
-        streams = [i for i, d in enumerate(directory.datastreams) if d.property == "rain_mm"]
-        silence_s = {d.id: d.silence_after_s for d in directory.devices}
-        gap = [round(silence_s[directory.datastreams[i].device] * NS_PER_S) for i in streams]
+        streams = np.flatnonzero(directory.property_of == RAIN)
+        device = directory.device_of[streams]
+        gap = np.where(device >= 0, directory.silence_after_ns[device], 0) if streams.size else streams
         old, kept = self._streams, (self._minute, self._until, self._depth, self._told)
-        self._streams, self._gap = np.array(streams, dtype=np.int64), np.array(gap, dtype=np.int64)
+        self._streams, self._gap = streams.astype(np.int64), gap.astype(np.int64)
         n = self._streams.size
         self._row_of = np.full(len(directory.datastreams), -1, dtype=np.int64)
         self._row_of[self._streams] = np.arange(n)
