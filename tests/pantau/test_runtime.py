@@ -94,8 +94,10 @@ def test_bad_input_is_counted_kept_and_does_not_stop_the_stream(tmp_path: Path, 
             "not_finite": b'{"time": %d, "property": "water_level_m", "value": NaN}' % t,
             "unknown_property": {"time": t, "property": "water_lvl", "value": 1},
             "wrong_unit": {"time": t, "property": "water_level_m", "value": 1, "unit": "Cel"},
-            "time_in_future": {"time": t + 3_600_000, "property": "water_level_m", "value": 1},
-            "time_too_old": {"time": "1970-01-01T00:00:00Z", "property": "water_level_m", "value": 1},
+            "time_in_future": {"time": t + 3_030_000, "property": "water_level_m", "value": 1},
+            "time_local": {"time": t + 3_600_000, "property": "water_level_m", "value": 1},
+            "time_too_old": {"time": t - 40 * 86_400_000, "property": "water_level_m", "value": 1},
+            "clock_not_set": {"time": "1970-01-01T00:00:00Z", "property": "water_level_m", "value": 1},
             "time_without_zone": {"time": "2026-11-24T10:00:00", "property": "water_level_m", "value": 1},
         }
         for payload in bad.values():
