@@ -180,6 +180,20 @@ def test_dead_letters_are_listed(tmp_path: Path) -> None:
         assert json.loads(listed.stdout)["count_by_reason"] == {"malformed_json": 1, "unknown_device": 1}
         one = pantau("dead-letters", "--reason", "malformed_json", "-c", config, cwd=tmp_path)
         assert "{half" in one.stdout and "nobody" not in one.stdout
+        listed = pantau("dead-letters", "list", "--device", "nobody", "--json", "-c", config, cwd=tmp_path)
+        (letter,) = json.loads(listed.stdout)["dead_letters"]
+        number = str(letter["id"])
+        assert "Register it" in letter["to_do"]["en"]
+        counted = pantau("dead-letters", "count", "-c", config, cwd=tmp_path)
+        assert "Device is not registered" in counted.stdout and "2 kept" in counted.stdout
+        shown = pantau("dead-letters", "show", number, "-c", config, cwd=tmp_path)
+        assert '{"property": "water_level_m", "value": 1}' in shown.stdout
+        assert pantau("dead-letters", "retry", "-c", config, cwd=tmp_path).returncode == 1  # says no which
+        marked = pantau("dead-letters", "retry", number, "--json", "-c", config, cwd=tmp_path)
+        assert json.loads(marked.stdout) == {"marked": 1}
+        doctor = pantau("doctor", "--json", "-c", config, cwd=tmp_path)
+        (found,) = [f for f in json.loads(doctor.stdout)["findings"] if f["check"] == "dead letters"]
+        assert (found["state"], found["detail"]) == ("ok", "2 kept, 1 wait to be taken again")
 
 
 @pytest.mark.timeout(300)
