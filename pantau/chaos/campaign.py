@@ -207,8 +207,8 @@ def run_campaign(options: Options, say: Say) -> Report:
                     say(f"    {difference.table}: {example}")
             for trouble in found.trouble:
                 say(f"    {trouble[-600:]}")
-            for fault in found.faults:
-                say(f"    alone: pantau chaos {how} --only {fault.number}   ({fault.kind})")
+            numbers = ", ".join(f"{f.number} {f.kind}" for f in found.faults)
+            say(f"    repeat one alone, or several: pantau chaos {how} --only N [--only N ...], of {numbers}")
     report.seconds = time.monotonic() - began
     return report
 

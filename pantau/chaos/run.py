@@ -317,7 +317,8 @@ class PassRun:
                 self.pipeline.kill()
                 self.pipeline.start()
             case Kind.PIPELINE_RESTARTED:
-                if code := self.pipeline.stop():
+                # It may still be loading, and not heed signals yet: then it ends by the signal, as any program does.
+                if (code := self.pipeline.stop()) not in (0, -signal.SIGTERM):
                     self._trouble.append(f"told to stop, the pipeline ended with {code}: {tail(self.pipeline.log)}")
                 self.pipeline.start()
             case Kind.PIPELINE_FROZEN:
