@@ -46,6 +46,8 @@ QUIET_S = 30.0
 """A session that is given up counts as empty when nothing has come for so long since it unsubscribed."""
 _RESTART_FIRST_S, _RESTART_MAX_S, _STEADY_S = 0.1, 5.0, 10.0
 _CLOSE_S = 20.0
+_IDLE_S = 0.5
+"""When nothing has come for so long, all that was sent before the clock stopped is here."""
 _DEAD_CLOCK_S = 10.0
 """So long the broker's clock waits for a process that died."""
 
@@ -135,6 +137,8 @@ class Workers:
         self._own: list[Batch] = []
         """Batches of the pipeline's own connections that are not taken yet."""
         self._begun = False
+        self._held: list[_Held] = []
+        self._arrived_at = 0.0
         self._clock_of_main: int | None = None
         self._closing = False
 
@@ -190,6 +194,8 @@ class Workers:
             messages += handed.batch.messages
         if self._to_leave or self._retiring:
             self._settle(directory, now_ns, parts, safe)
+        if self._one_stream:
+            parts, safe = self._in_order(parts, safe)
         if not parts:
             return None
         return self._join(parts, safe, directory)
@@ -269,6 +275,35 @@ class Workers:
             messages_by_broker=tuple(map(sum, zip(*(p.messages_by_broker for p in parts), strict=True))),
             safe=tuple(safe),
         )
+
+    def _in_order(
+        self, parts: list[Batch], safe: list[Callable[[], None]]
+    ) -> tuple[list[Batch], list[Callable[[], None]]]:
+        """Hold back what came at a time of the broker's clock that not everybody has passed.
+
+        The order in which a device sent matters for its alarms, and its messages come through different processes. A
+        batch is safe once all of it was let through.
+        """
+        if parts:
+            self._arrived_at = time.monotonic()
+        self._held += [_Held(batch, tell) for batch, tell in zip(parts, safe, strict=True)]
+        passed, quiet = self._clock(), time.monotonic() - self._arrived_at > _IDLE_S
+        ready: list[Batch] = []
+        told: list[Callable[[], None]] = []
+        still: list[_Held] = []
+        for held in self._held:
+            o = held.batch.observations
+            through = np.full(len(o), True) if quiet or passed is None else o.received_at < passed
+            if through.all():
+                ready.append(held.batch)
+                told.append(held.safe)
+                continue
+            if through.any():
+                ready.append(_readings_alone(held.batch, o.take(through)))
+                held.batch = replace(held.batch, observations=o.take(~through))
+            still.append(held)
+        self._held = still
+        return ready, told
 
     def _all_have_told(self, now_ns: int | None) -> bool:
         """Whether every stream of the one broker's clock has begun, so that none can be left behind."""
@@ -517,6 +552,14 @@ class _HandedOver:
 
 
 @dataclass
+class _Held:
+    """A batch that waits for its time."""
+
+    batch: Batch
+    safe: Callable[[], None]
+
+
+@dataclass
 class _Sums:
     messages: int = 0
     bytes: int = 0
@@ -564,6 +607,21 @@ def _recall(path: Path | None) -> dict[str, int]:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         log.warning("%s can't be read (%s): sessions of former processes may be left at the brokers", path, error)
         return {}
+
+
+def _readings_alone(batch: Batch, observations: Observations) -> Batch:
+    """Some readings of a batch whose other content comes with the rest of it."""
+    nobody = tuple(0 for _ in batch.messages_by_broker)
+    return replace(
+        batch,
+        observations=observations,
+        dead_letters=[],
+        messages=0,
+        messages_by_broker=nobody,
+        presences=(),
+        without_readings=0,
+        receipts=[],
+    )
 
 
 def _through(batch: Batch, broker: int, brokers: int) -> Batch:
