@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.steps import decode_step, encode_step
+from ingest.steps import Refused, decode_step, encode_step
 from telemetry.alarms import Acknowledge, AlarmKind
 from telemetry.brokers import UNKNOWN_BROKER, BrokerLink
 from telemetry.observations import Observations
@@ -111,3 +111,16 @@ def test_a_record_from_before_births_and_deaths_were_told_has_none() -> None:
     data = len(head).to_bytes(4, "little") + head + bytes(-(4 + len(head)) % 8)
     assert decode_step(data).presence == ()
     assert decode_step(data).messages == (3,)
+
+
+COUNTS = st.lists(st.integers(0, 2**40), max_size=4)
+REFUSED = st.lists(
+    st.builds(Refused, st.text(max_size=9), st.text(max_size=9), st.text(max_size=9), st.integers(-9, 2**40)),
+    max_size=4,
+)
+
+
+@given(COUNTS, REFUSED)
+def test_what_the_account_needs_comes_back(messages: list[int], refused: list[Refused]) -> None:
+    after = decode_step(encode_step(Observations.empty(), 1, messages=messages, refused=refused))
+    assert (after.messages, after.refused) == (tuple(messages), tuple(refused))

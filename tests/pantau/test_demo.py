@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.real_parts.account import assert_balances
+
 SPEED = 240
 """Simulated seconds per second; the demo's own 60 would take this test four times as long."""
 SEEN_WITHIN_S = 120 * 60
@@ -110,3 +112,5 @@ def test_the_living_city(tmp_path: Path) -> None:
         assert flood["id"] in {a["id"] for a in again}
         assert status["counts"]["late"] == 0
         stop(process)
+    total = assert_balances(tmp_path / "demo")
+    assert total.stored > 0 and not total.refused
