@@ -21,6 +21,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psutil
@@ -39,7 +40,7 @@ def work(target: str, inputs: int, folder: Path, crashes: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["ingest", "telemetry.properties"]):
-        from tests.fuzzing.targets import TARGETS, seeds
+        from tests.fuzzing.targets import TARGETS, changed, seeds
     logging.disable(logging.CRITICAL)
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
@@ -82,9 +83,14 @@ def work(target: str, inputs: int, folder: Path, crashes: Path) -> None:
         elif told["inputs"] % 20_000 == 0:
             tell()
 
+    def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+        random = Random(seed)
+        new = changed(target, data, random) if random.random() < 0.5 else None
+        return atheris.Mutate(data, max_size) if new is None or len(new) > max_size else new
+
     options = [f"-runs={inputs}", f"-max_len={MAX_LENGTH}", f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={MEMORY_MB}"]
     options += [f"-artifact_prefix={crashes}/{target}-", "-print_final_stats=1", "-reload=0"]
-    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one, custom_mutator=mutate)
     atheris.Fuzz()
 
 

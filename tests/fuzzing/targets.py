@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
+import math
 import struct
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import cbor2
 
@@ -65,6 +69,9 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "chirpstack": tuple(f"application/1/device/1000000000000001/event/{event}" for event in ("up", "join", "status")),
     "the_things_stack": tuple(f"v3/app/devices/one/{event}" for event in ("up", "join", "down/ack")),
 }
+JSON_TARGETS = frozenset(
+    {"clock", "pantau_json", "senml_json", "smart_data_models", "chirpstack", "the_things_stack", "loriot"}
+)
 _OWN_TOPIC = ("pantau/v1/fuzz/one", "any/where")
 
 
@@ -172,6 +179,58 @@ TARGETS: dict[str, Callable[[], Target]] = {
     **{f"codec_{name}": (lambda name=name: _codec(name)) for name in CODECS},
 }
 """Name → maker; a made one is given one input after another, and may remember."""
+
+
+WORTH_TRYING: tuple[object, ...] = (
+    *(None, True, False, 0, -1, 1, 0.5, 2**28, 2**31, 2**53, 2**63, 2**64, -(2**63), 10**400, 1e308, -1e308, 1e-320),
+    *(math.nan, math.inf, -math.inf, "", "0", "one", "a" * 300, "Cel", "°C", "\ud800", "2026-11-24T10:20:00Z"),
+    *(1_795_000_000, 1_795_000_000_000, "9999-12-31T23:59:60+23:59", [], {}, [[]], {"value": None}, b"\x00\xff"),
+)
+
+
+def changed(target: str, data: bytes, random: Random) -> bytes | None:
+    """Like ``data``, but with one node of its JSON or CBOR changed; None if it holds none.
+
+    Bytes changed at random seldom stay JSON: this gets the fuzzer past the parser.
+    """
+    start = 0 if target == "clock" else 2
+    try:
+        if target == "senml_cbor":
+            content = cbor2.loads(data[start:], max_depth=20)
+        elif target in JSON_TARGETS:
+            content = json.loads(data[start:])
+        else:
+            return None
+        holder = {"": content}
+        _change(holder, random)
+        new = cbor2.dumps(holder[""]) if target == "senml_cbor" else json.dumps(holder[""], default=bytes.hex).encode()
+    except (ValueError, TypeError, RecursionError, OverflowError, cbor2.CBORError):
+        return None
+    return data[:start].ljust(start, b"\x00") + new
+
+
+def _change(holder: dict[str, Any], random: Random) -> None:
+    places: list[tuple[Any, Any]] = [(holder, "")]
+    for inside, key in places:
+        node = inside[key]
+        if len(places) < 2000 and isinstance(node, dict | list):
+            places += [(node, inner) for inner in (node if isinstance(node, dict) else range(len(node)))]
+    inside, key = random.choice(places)
+    action = random.randrange(6)
+    if action == 0 and inside is not holder:
+        del inside[key]
+    elif action == 1 and isinstance(inside, list):
+        inside.insert(key, inside[key])
+    elif action == 2 and isinstance(inside, dict) and inside is not holder:
+        other, name = random.choice(places)
+        inside[name if isinstance(name, str) and other is not holder else f"{key}_"] = inside[key]
+    elif action == 3:
+        other, name = random.choice(places)
+        inside[key] = copy.deepcopy(other[name])
+    elif action == 4:
+        inside[key] = random.choice([[inside[key]], {"value": inside[key]}])
+    else:
+        inside[key] = random.choice(WORTH_TRYING)
 
 
 def seeds(target: str) -> Iterator[bytes]:

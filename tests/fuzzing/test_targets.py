@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from functools import cache
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingest.codecs import CODECS
 from ingest.formats import FORMATS
-from tests.fuzzing.targets import CRASHES, TARGETS, Target, seeds
+from tests.fuzzing.targets import CRASHES, TARGETS, Target, changed, seeds
 
 made = cache(lambda name: TARGETS[name]())
 some = cache(lambda name: sorted(set(seeds(name)), key=len)[:200])
@@ -23,7 +24,7 @@ CHANGES = st.lists(
 )
 
 
-def changed(seed: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
+def with_bytes_changed(seed: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
     data = bytearray(seed)
     for kind, place, new in changes:
         at = place % (len(data) + 1)
@@ -45,9 +46,10 @@ def test_changed_seeds_break_no_law(name: str) -> None:
         run(seed)
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from(some(name)) | st.binary(max_size=40), CHANGES)
-    def law(seed: bytes, changes: list[tuple[str, int, bytes]]) -> None:
-        run(changed(seed, changes))
+    @given(st.sampled_from(some(name)) | st.binary(max_size=40), CHANGES, st.integers(0, 2**32))
+    def law(seed: bytes, changes: list[tuple[str, int, bytes]], random: int) -> None:
+        run(with_bytes_changed(seed, changes))
+        run(changed(name, seed, Random(random)) or seed)
 
     law()
 
