@@ -365,6 +365,10 @@ def _import(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
         text = chosen.file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise StartupError(f"{chosen.file} is not UTF-8 text: {error}") from error
+    if chosen.logins is not None:
+        known = _issuer(fleet).known()
+        if chosen.logins.exists():
+            raise StartupError(f"{chosen.logins} is there already: logins are written into a new file")
     if chosen.districts:
         report = import_districts(fleet.registry, text, by=_by(), dry_run=chosen.dry_run)
     else:
@@ -382,7 +386,6 @@ def _import(fleet: Fleet, _: Settings, chosen: argparse.Namespace) -> Told:
         return told | {"exit_code": 1}, "\n".join([*lines, f"nothing was imported: {wrong} problems"])
     changes = ", ".join(f"{n} {what}" for what, n in sorted(report.changes.items())) or "nothing new"
     if chosen.logins is not None and not chosen.districts and not chosen.dry_run:
-        known = _issuer(fleet).known()
         made = _logins_into(chosen.logins, fleet, [name for name in report.devices if name not in known])
         told["logins"] = made
         changes += f"; {made} logins in {chosen.logins}"

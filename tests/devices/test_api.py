@@ -172,6 +172,10 @@ def test_registering_in_one_go_and_a_second_time(house: House) -> None:
         "firmware": "",
         "state": "active",
         "silence_after_s": 0,
+        "alias": "",
+        "gateway": False,
+        "clock": "utc",
+        "interval_s": None,
     }
     assert told["device"]["silence_after_s"] == 600.0  # the model's
     assert {d["property"] for d in told["datastreams"]} == {"water_level_m", "battery_v", "rssi_dbm"}

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from devices.credentials import Credentials
+from devices.credentials.errors import BrokerUnreachableError
 from devices.entities import DeviceState
 from devices.registry import Registry
 from pantau.cli import main
@@ -209,3 +211,37 @@ def test_whether_a_new_device_works_is_asked_from_the_running_pipeline(run: Run,
             code, out, _ = run("watch", "AWLR-0100")
             later.join()
         assert code == 1 and "Unknown message format. The device sends, but its message can't be read." in out
+
+
+class Maker:
+    """An issuer that breaks off at the device ``bad``."""
+
+    def known(self) -> set[str]:
+        return {"r-0"}
+
+    def create_many(self, devices: Any) -> list[Credentials]:
+        if "bad" in devices:
+            raise BrokerUnreachableError("the broker went away")
+        return [Credentials(d, d, f"secret of {d}", "h", 1883, False, f"pantau/v1/kota/{d}", d) for d in devices]
+
+
+def test_logins_of_an_import_go_into_a_file_for_its_owner_alone(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pantau.logins.issuer_of", lambda _: Maker())
+    lines = [f"r-{n},generic-rain-gauge,dago,-6.88,107.61" for n in range(1)]
+    lines += [f"r-{n},generic-rain-gauge,s-{n},-6.88,107.61" for n in range(1, 4)]
+    (folder / "d.csv").write_text("\n".join(["device,model,site,latitude,longitude", *lines]) + "\n")
+    told = answer(run("import", "d.csv", "--logins", "new.csv", "--json"))
+    assert told["logins"] == 3  # r-0 has one
+    with (folder / "new.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["device"], r["password"]) for r in rows] == [(f"r-{n}", f"secret of r-{n}") for n in (1, 2, 3)]
+    assert (folder / "new.csv").stat().st_mode & 0o777 == 0o600
+    code, _, error = run("import", "d.csv", "--logins", "new.csv")
+    assert code != 0 and "new.csv is there already" in error
+    monkeypatch.setattr("pantau.devices_command.LOGINS_AT_ONCE", 1)
+    run("register", "--id", "bad", "--model", "generic-rain-gauge", "--site", "s-1", "--no-login")
+    code, _, error = run("credentials", "create", "r-1", "bad", "--file", "more.csv")
+    assert code != 0 and "the broker went away" in error
+    assert (folder / "more.csv").read_text().count("secret of r-1") == 1  # what was made before is not lost
