@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +27,11 @@ NAME = "dead_letters.sqlite"
 LOOK_S = 1.0
 """How often it is looked whether letters are marked, while none are."""
 PAUSE_S = 0.1
-"""Between two lots of letters."""
+"""Between two lots of letters, at least;"""
+SHARE = 3.0
+"""and so many times as long as the lot took: three quarters of the time are for live messages."""
+FOLLOW_SHARE = 20.0
+"""Likewise between two looks at what a change of the register may have mended."""
 TIDY_S = 60.0
 NS_PER_HOUR = 3600 * NS_PER_S
 
@@ -43,7 +48,8 @@ class Retaking:
 
     def __init__(self, letters: DeadLetters) -> None:
         self._letters = letters
-        self._due_at = self._tidy_at = 0.0
+        self._due_at = self._tidy_at = self._follow_at = self._began = 0.0
+        self._changed = False
         self._trouble = self._told = ""
         self.kept = 0
         """Letters that were kept when it was last looked. [at most a minute ago]"""
@@ -64,25 +70,32 @@ class Retaking:
         """Once the journal has what letters gave; raises like ``DeadLetters.keep``."""
         if batch.retaken is not None:
             self._letters.settle(batch.retaken.ids)
+            now = time.monotonic()
+            self._due_at = now + max(PAUSE_S, SHARE * (now - self._began))
 
-    def follow(self, directory: Directory) -> None:
-        """Mark what a change of the register may have mended."""
-        try:
-            marked = mark_mended(self._letters, directory)
-        except (sqlite3.Error, DeadLettersFullError) as error:
-            log.error("dead letters can't be looked through: %s", error)
-            return
+    def follow(self) -> None:
+        """The register has changed: mark soon what that may have mended."""
+        self._changed = True
+
+    def _look_through(self, directory: Directory) -> None:
+        marked = mark_mended(self._letters, directory)
+        self._changed = False
+        now = time.monotonic()
+        self._follow_at = now + FOLLOW_SHARE * (now - self._began)
         if marked:
             log.info("%d dead letters are taken again: the register was changed", marked)
-            self._due_at = 0.0
 
     def next(
         self, receiver: Receiver | Workers, directory: Directory, now: int | None, monotonic: float
     ) -> Batch | None:
         """What the next lot of marked letters gives; None if none are due."""
-        if now is None or monotonic < self._due_at:
+        look = self._changed and monotonic >= self._follow_at
+        if now is None or (monotonic < self._due_at and not look):
             return None
+        self._began = time.monotonic()
         try:
+            if look:
+                self._look_through(directory)
             if monotonic >= self._tidy_at:
                 self._tidy_at = monotonic + TIDY_S
                 self._tidy(now)

@@ -375,7 +375,7 @@ class Pipeline:
     def _tell_directory(self) -> None:
         self.live.set_directory(self.directory, self._basemap)
         self.watch.use(self.directory)
-        self.retaking.follow(self.directory)
+        self.retaking.follow()
 
     def _check_ahead(self) -> None:
         """Refuse to run by the computer's clock where readings are from its future: newer ones would look old."""

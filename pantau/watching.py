@@ -38,6 +38,7 @@ CLIENTS_KEPT = 20_000
 NAMELESS_KEPT = 200
 STRANGERS_LOOKED_AT = 300
 SILENT_S = 1.0
+CLOCKS_S = 60.0
 
 _OFF = re.compile(r" is (\d+(?:\.\d+)?) s (ahead of|before) ")
 _OF_CLOCKS = frozenset(
@@ -154,6 +155,7 @@ class FleetWatch:
         self._flag = np.zeros(0, dtype=np.uint8)
         self._failing_since = np.zeros(0, dtype=np.int64)
         self._clocks = DeviceClocks()
+        self._clocks_at, self._wrong_clocks = -CLOCKS_S, 0
 
     # ------------------------------------------------------------------------------------------- fed by the runtime
 
@@ -242,9 +244,13 @@ class FleetWatch:
             return tuple(found)
 
     def clocks_wrong(self) -> int:
-        """How many devices have a clock that somebody should set, by what came in the last day."""
-        with self._lock:
-            return self._clocks.wrong()
+        """How many devices have a clock that somebody should set, by what came in the last day; as of a minute ago."""
+        at = time.monotonic()
+        if at - self._clocks_at >= CLOCKS_S:
+            self._clocks_at = at
+            with self._lock:
+                self._wrong_clocks = self._clocks.wrong()
+        return self._wrong_clocks
 
     def letters(self, device: str, limit: int = 20) -> tuple[Letter, ...]:
         """The device's newest dead letters, newest first."""
