@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -224,12 +224,19 @@ class Readings:
         observed_at: list[int],
         values: list[float],
         fragments_of: Callable[[bytes], list[Fragment]],
+        *,
+        at_reception: Iterable[int] = (),
+        not_own_clock: Iterable[int] = (),
     ) -> None:
         """Take all readings of the message being decoded, in the units of their properties.
 
-        ``fragments_of`` is asked with the payload where some of them turn out to be refused.
+        ``fragments_of`` is asked with the payload where some of them turn out to be refused. The places of those whose
+        time is that of reception, and of those whose time is not by the device's clock, are told where there are such.
         """
         first = len(self.feed)
+        self._timeless += [first + place for place in at_reception]
+        if self._rules is not None:
+            self._network_timed += [first + place for place in not_own_clock]
         self._several.append((first, first + len(feeds), fragments_of))
         self.feed += feeds
         self.observed_at += observed_at

@@ -127,6 +127,8 @@ class _Senml:
         base_unit: str | None = None
         routes = self._routes.get((topic, base_name, base_unit), {})
         times: list[int] = []
+        at_reception: list[int] = []
+        relative: list[int] = []
         values: list[float] = []
         found: list[Route] = []
         refused_any = False
@@ -155,7 +157,8 @@ class _Senml:
                     value = _unusual_value(record, base_value, f"$[{number}]")
                 elif base_value is not None:
                     value += base_value
-                if ABSOLUTE_FROM_S <= time < _LATEST_S:
+                by_own_clock = ABSOLUTE_FROM_S <= time < _LATEST_S
+                if by_own_clock:
                     observed_at = round(time * 1e6) * 1000
                 elif time == 0 and received_at is not None:
                     observed_at = received_at
@@ -177,17 +180,21 @@ class _Senml:
                 _refuse(refused, resolved, topic, alone=len(records) == 1, readings=readings)
                 refused_any = True
                 continue
+            if not by_own_clock:
+                (relative if time else at_reception).append(len(times))
             times.append(observed_at)
             values.append(value if route.plain else value * route.scale + route.offset)
             found.append(route)
         if len(found) == 1 and len(records) == 1:
-            readings.add(found[0].feed, found[0].property, values[0], None, times[0])
+            at = None if at_reception else times[0]
+            readings.add(found[0].feed, found[0].property, values[0], None, at, own_clock=not relative)
         elif found:
 
             def fragments_of(_: bytes) -> list[Fragment]:
                 return [(_as_pantau_json(*one), None) for one in zip(found, times, values, strict=True)]
 
-            readings.add_several([route.feed for route in found], times, values, fragments_of)
+            feeds = [route.feed for route in found]
+            readings.add_several(feeds, times, values, fragments_of, at_reception=at_reception, not_own_clock=relative)
         elif not refused_any:
             raise RefusedError(Reason.NO_READINGS, "no record of the pack holds a value")
 

@@ -204,6 +204,24 @@ class TestResolution:
         )
         assert ([v for _, v, _ in taken(got)], reasons(got)) == ([2], ["no_time"])
 
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_the_rule_for_the_devices_clock_is_for_absolute_times_alone(self, count: int) -> None:
+        # a clock that sends the city's local time, 7 h ahead, as UTC; what counts from reception needs no clock
+        device = Device("clock-1", "s", clock="local")
+        stream = Datastream("t", "s", "clock-1", "temperature_c")
+        city = Directory(
+            version=1, city="demo", utc_offset_h=7, sites=CITY.sites, devices=(device,), datastreams=(stream,)
+        )
+        got = {}
+        for seconds in (0, -60, NOW / S + 7 * 3600 - 90):
+            payload = json.dumps([{"n": "temperature", "v": i, "t": seconds} for i in range(count)]).encode()
+            readings = Readings(city, Limits())
+            readings.message = readings.announce("b", [b"pantau/v1/demo/clock-1"], [payload])
+            readings.begin(NOW, NOW)
+            SenmlJson().decode("pantau/v1/demo/clock-1", payload, readings)
+            got[seconds] = [(at - NOW) // S for at in readings.finish().observed_at.tolist()]
+        assert list(got.values()) == [[0] * count, [-60] * count, [-90] * count]
+
 
 class TestNames:
     @pytest.mark.parametrize(
