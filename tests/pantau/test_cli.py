@@ -136,6 +136,7 @@ def test_doctor_says_what_is_well_and_what_is_not(tmp_path: Path) -> None:
             "configuration",
             "disk",
             "registry",
+            "dead letters",
             "broker main",
             "credentials",
             "store",
