@@ -32,7 +32,7 @@ def add_chaos_command(add: Add, as_json: Option) -> None:
     sub.add_argument("--seed", type=int, default=1, help="another seed, another fleet and other faults")
     sub.add_argument("--only", type=int, action="append", default=[], metavar="N", help="only fault N; may be repeated")
     sub.add_argument("--kind", action="append", default=[], help="only this kind, such as disk-full; may be repeated")
-    sub.add_argument("--per-pass", type=int, default=15, help="faults in one pass of the fleet (default 15)")
+    sub.add_argument("--per-pass", type=int, default=25, help="faults in one pass of the fleet (default 25)")
     sub.add_argument("--folder", type=Path, help="where it keeps its files (default: a temporary folder)")
     sub.add_argument("--keep", action="store_true", help="keep the files of passes without differences too")
     sub.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON there")

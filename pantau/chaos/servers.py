@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import resource
 import shutil
@@ -23,6 +24,7 @@ from pantau.startup import StartupError
 _MARGIN_BYTES = 4096
 _RESTARTS = 5
 """So often it may end by itself before it is given up."""
+_LATELY_S = 3.0
 
 
 def program(name: str, package: str) -> str:
@@ -192,6 +194,11 @@ class Disk:
             == 0
         )
         self.full = False
+        self._room_since = -math.inf
+
+    def was_full(self) -> bool:
+        """Whether it is full, or was in the last seconds."""
+        return self.full or time.monotonic() - self._room_since < _LATELY_S
 
     def fill(self, pid: int | None) -> None:
         """Leave no room. Without a file system of its own: no file of the process ``pid`` may grow."""
@@ -210,7 +217,7 @@ class Disk:
 
     def make_room(self, pid: int | None) -> None:
         """There is room again."""
-        self.full = False
+        self.full, self._room_since = False, time.monotonic()
         (self.folder / ".filler").unlink(missing_ok=True)
         if not self.mounted:
             self.apply_to(pid)
@@ -306,7 +313,7 @@ class PipelineProcess(Server):
             with self._mutex:
                 code = self.exit_code()
                 if self._wanted and code is not None:
-                    if self._disk.full:
+                    if self._disk.was_full():
                         self.ended_while_full += 1
                     else:
                         self.ended.append(f"the pipeline ended by itself with code {code}: {tail(self.log)}")
