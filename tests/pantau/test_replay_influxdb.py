@@ -20,8 +20,8 @@ from simulators.replay_page import PipelinePage
 from simulators.replay_report import Report, collect_report
 from storage.settings import StoreSettings
 from tests.pantau.running import running, settings_for
-from tests.real_parts.influxdb import InfluxDB
 from tests.real_parts.account import assert_balances
+from tests.real_parts.influxdb import InfluxDB
 from tests.real_parts.mosquitto import QUEUES_WITHOUT_LIMITS, Mosquitto
 
 RECORDINGS = Path(__file__).parents[2] / "simulators" / "recordings"

@@ -22,8 +22,8 @@ from storage.settings import StoreSettings
 from telemetry.directory import Datastream, Device
 from telemetry.observations import NS_PER_S
 from tests.pantau.running import SITE, get, post, publisher, register, running, settings_for, wait_for
-from tests.real_parts.influxdb import InfluxDB
 from tests.real_parts.account import assert_balances
+from tests.real_parts.influxdb import InfluxDB
 from tests.real_parts.mosquitto import Mosquitto, free_port
 from web.server import ListenError
 

@@ -367,7 +367,8 @@ def test_what_a_v2_server_is_asked(recorder):
     assert headers["authorization"] == "Token s3cret"
     tag = r"'it\'s'"
     assert query["q"] == [
-        f'SELECT "value", "flag", "remark" FROM "reading" WHERE "datastream" = {tag} AND time >= {T0} AND time <= {T0 + 4}'
+        f'SELECT "value", "flag", "remark" FROM "reading" WHERE "datastream" = {tag} '
+        f"AND time >= {T0} AND time <= {T0 + 4}"
     ]
 
 
