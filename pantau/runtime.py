@@ -7,6 +7,7 @@ these are all in the journal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dashboards.operator.health import BrokerStatus, HealthStatus, LimitedDevice, StoreStatus
+from dashboards.operator.health import BrokerStatus, DeviceAccount, HealthStatus, LimitedDevice, StoreStatus
 from dashboards.operator.live import LiveCity
 from devices.fleet import Fleet
 from devices.registry import Registry
@@ -215,7 +216,7 @@ class Pipeline:
         self.live.restore(self.state.latest(), self.state.open_alarms(self.directory))
         self.live.set_series_source(lambda *span: chart(self.store, self.directory, *span))
         self.live.set_alarm_history_source(lambda *span: alarm_history(self.store, self.directory, *span))
-        self.live.set_account_source(lambda device: device_account(self.account.path, self.directory, device))
+        self.live.set_account_source(self._account_of)
         self.live.set_acknowledge(self._take_acknowledgement)
         page = self.settings.page
         self.watch.observe(self.state.latest())
@@ -587,6 +588,12 @@ class Pipeline:
             log.error("the loss account can't be written: %s", error)
             return False
         return True
+
+    def _account_of(self, device: str) -> DeviceAccount:
+        """The account of a device as it is now, with what was counted since it was last written."""
+        with contextlib.suppress(sqlite3.Error):  # no room: then without that
+            self.account.flush(self.writer.written_position())
+        return device_account(self.account.path, self.directory, device)
 
     def _put_account(self, hours: tuple[AccountHour, ...]) -> int:
         position = max(self._last_put, 0)

@@ -93,6 +93,8 @@ class StoreWriter:
         self._rows_refused = 0
         self._last_error = ""
         self._hold_reason = ""
+        self._gave_up = False
+        """A try failed while closing."""
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -201,8 +203,8 @@ class StoreWriter:
             return False
         if self._closing is None:
             return time.monotonic() >= self._retry_at
-        # While closing one try is enough if the store is down.
-        return self._closing == "drain" and not self._failures and time.monotonic() < self._close_before
+        # While closing one try is enough if the store is down; but that one is made.
+        return self._closing == "drain" and not self._gave_up and time.monotonic() < self._close_before
 
     def _take(self) -> list[StoredBatch]:
         """The next batches, once they are due; nothing if there is other work, or the writer closes."""
@@ -316,6 +318,7 @@ class StoreWriter:
             if not self._failures:
                 _log.warning("storing failed, rows go to the spool: %s", error)
             self._failures += 1
+            self._gave_up = self._closing is not None
             self._last_error = str(error) or repr(error)
             self._retry_at = time.monotonic() + pause * random.uniform(0.5, 1.0)
 
