@@ -101,9 +101,11 @@ function Job({ alarm, selected, onPick, onAcknowledge }) {
   if (over) {
     text = t("alarms.cleared", { time: momentText(alarm.clearedMs ?? alarm.raisedMs, at) });
   } else if (alarm.kind === "silence") {
-    // The alarm says how long the device had been silent when it was raised.
-    const last = Date.parse(alarm.transitions.at(-1).at) - (alarm.transitions.at(-1).value ?? 0) * 1000;
-    text = `${t("alarms.silent", { span: spanText(at - last) })} · ${t("alarms.last", { time: momentText(last, at) })}`;
+    // The alarm says how long the device had been silent when it was raised; 0: it has never sent.
+    const last = alarm.raisedMs - (alarm.value ?? 0) * 1000;
+    // A threshold of 0: nobody waited for this, its death was told, by itself or by its broker or gateway.
+    const what = alarm.threshold === 0 ? t("alarms.dead", { span: spanText(at - alarm.raisedMs) }) : t("alarms.silent", { span: spanText(at - last) });
+    text = alarm.value ? `${what} · ${t("alarms.last", { time: momentText(last, at) })}` : what;
   } else if (alarm.kind === "broker") {
     const lost = alarm.raisedMs - (alarm.threshold ?? 0) * 1000;
     text = `${t("alarms.away", { span: spanText(at - lost) })} · ${t("alarms.since", { time: momentText(lost, at) })}`;

@@ -19,7 +19,7 @@ from dashboards.operator.live import LiveCity
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.observations import Observations
 from telemetry.quality import FAIL, SUSPECT
-from tests.dashboards.operator.operator_city import GAUGE, LEVEL, RAIN, T0, S, readings, small_city, transition
+from tests.dashboards.operator.operator_city import COUNTER, GAUGE, LEVEL, RAIN, T0, S, readings, small_city, transition
 from web.access import OpenHouse
 from web.server import Server, serve
 
@@ -221,6 +221,32 @@ def test_alarms_stand_in_order_of_urgency(opened: tuple[Page, Seen], feeder: Fee
     expect(page.locator(".jobs .job")).to_have_count(1)
     expect(page.locator(".jobs .job")).to_contain_text("diam")
     expect(page.locator(".count.jobs b")).to_have_text("1")
+
+
+def test_a_device_that_told_its_death_is_not_just_silent(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    feeder.live.transition(
+        transition(at_s=0, severity=1, kind=AlarmKind.SILENCE, subject=GAUGE, value=120, threshold=0)
+    )
+    feeder.live.transition(
+        transition(at_s=60, raised_s=60, severity=1, kind=AlarmKind.SILENCE, subject=COUNTER, value=0, threshold=0)
+    )
+    told, never = (page.locator(".jobs .job", has_text=name).locator(".text") for name in ("gauge-1", "loop-1"))
+    expect(told).to_have_text(re.compile(r"^melapor mati 1\d mnt lalu · terakhir 18:18$"))
+    expect(never).to_have_text(re.compile(r"^melapor mati \d+ mnt lalu$"))  # it has never sent before
+    page.get_by_role("button", name="English").click()
+    expect(told).to_have_text(re.compile(r"^reported offline 1\d min ago · last 18:18$"))
+
+
+def test_acknowledging_does_not_shorten_a_silence(opened: tuple[Page, Seen], feeder: Feeder) -> None:
+    page, _ = opened
+    silence: dict[str, Any] = {"severity": 1, "kind": AlarmKind.SILENCE, "subject": GAUGE, "value": 600, "threshold": 600}
+    feeder.live.transition(transition(at_s=0, **silence))
+    text = page.locator(".jobs .job .text")
+    expect(text).to_have_text(re.compile(r"^diam 2\d mnt · terakhir 18:10$"))
+    feeder.live.transition(transition(at_s=600, state=AlarmState.ACKNOWLEDGED, **silence))
+    expect(page.locator(".jobs .job.acknowledged")).to_have_count(1)
+    expect(text).to_have_text(re.compile(r"^diam 2\d mnt · terakhir 18:10$"))
 
 
 def test_a_lost_broker_is_one_job_in_plain_words(opened: tuple[Page, Seen], feeder: Feeder) -> None:
