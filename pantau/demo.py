@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from iotcore import Broker
 
 from devices.registry import Registry
 from ingest.settings import BrokerSettings, ClockSource, Limits
+from pantau.ports import free_port
 from pantau.runtime import Pipeline, Say
 from pantau.settings import (
     CitySettings,
@@ -100,14 +100,6 @@ def embedded_broker(mqtt_port: int = 0) -> Iterator[tuple[int, int]]:
             yield device_port, pipeline_port
         finally:
             broker.stop()
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def demo_settings(options: DemoOptions, city: City, pipeline_port: int) -> Settings:

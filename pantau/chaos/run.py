@@ -25,6 +25,7 @@ from pantau.chaos.fleet import FleetScript
 from pantau.chaos.link import Link
 from pantau.chaos.sender import InterruptedSendError, Message, Sender
 from pantau.chaos.servers import Broker, Disk, Influx, PipelineProcess, tail
+from pantau.ports import free_port
 from pantau.startup import StartupError
 from storage.embedded import EmbeddedStore
 from storage.influx import InfluxStore
@@ -463,14 +464,6 @@ def _mixed(messages: Sequence[Message], chance: random.Random) -> list[Message]:
     for message in reversed(messages):
         queues.setdefault(message[0], []).append(message)
     return [queues[topic].pop() for topic in order]
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for_port(port: int, server: Broker) -> None:

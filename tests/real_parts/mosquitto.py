@@ -13,16 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pantau.ports import free_port
+
 QUEUES_WITHOUT_LIMITS = ("max_queued_messages 0", "max_queued_bytes 0", "max_inflight_messages 0")
 """Mosquitto's defaults drop messages for a subscriber that lags."""
-
-
-def free_port() -> int:
-    """A TCP port on the loopback that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 class Mosquitto:

@@ -7,23 +7,16 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pantau.ports import free_port
+
 FOLDERS = "/usr/lib/postgresql"
 """Debian keeps its programs out of PATH, one folder for each version."""
-
-
-def free_port() -> int:
-    """A TCP port on the loopback that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 def programs() -> Path:

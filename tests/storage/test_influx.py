@@ -365,11 +365,8 @@ def test_what_a_v2_server_is_asked(recorder):
     method, path, query, headers, _ = recorder.asked[-1]
     assert (method, path, query["db"], query["epoch"]) == ("GET", "/query", ["kota"], ["ns"])
     assert headers["authorization"] == "Token s3cret"
-    tag = r"'it\'s'"
-    assert query["q"] == [
-        f'SELECT "value", "flag", "remark" FROM "reading" WHERE "datastream" = {tag} '
-        f"AND time >= {T0} AND time <= {T0 + 4}"
-    ]
+    where = rf"""WHERE "datastream" = 'it\'s' AND time >= {T0} AND time <= {T0 + 4}"""
+    assert query["q"] == [f'SELECT "value", "flag", "remark" FROM "reading" {where}']
 
 
 @pytest.mark.parametrize(
