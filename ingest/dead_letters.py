@@ -75,7 +75,7 @@ class Filter:
 EVERYTHING = Filter()
 _Letters = list[Kept]
 _Devices = list[tuple[str, str | None]]
-_Standing = list[tuple[str, str | None, int, int]]
+_Standing = list[tuple[str, str | None, int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +251,11 @@ class DeadLetters:
         return self._by_reason("retaken", device)
 
     def standing(self, only: Filter = EVERYTHING) -> _Standing:
-        """(reason, device, letters, of them marked) of what is kept; the most first."""
+        """(reason, device, letters, of them marked, of them free to be marked) of what is kept; the most first."""
         where, values = only.sql()
         with self._mutex:
             found: _Standing = self._db.execute(
-                f"SELECT reason, device, count(*), sum(marked) FROM letter WHERE {where} "
+                f"SELECT reason, device, count(*), sum(marked), sum(marked = 0 AND {_AGAIN}) FROM letter WHERE {where} "
                 "GROUP BY reason, device ORDER BY count(*) DESC, reason, device",
                 values,
             ).fetchall()

@@ -86,7 +86,10 @@ def letter_routes(letters: DeadLetters) -> APIRouter:
         since: TimeQuery = None,
         until: TimeQuery = None,
     ) -> Response:
-        """`refused` and `taken_again`: since ever, by reason. `kept`: those that are still here."""
+        """`refused` and `taken_again`: since ever, by reason. `kept`: those that are still here.
+
+        Of the kept ones, `marked` wait to be taken again, and `again` can be marked so.
+        """
         return _json(counts_dict(letters, _only(reason, device, broker, since, until)))
 
     @api.get("/{letter}", summary="One of them", dependencies=[requires("viewer")])
@@ -115,8 +118,8 @@ def counts_dict(letters: DeadLetters, only: Filter) -> dict[str, Any]:
         "refused": letters.count_by_reason(),
         "taken_again": letters.retaken_by_reason(),
         "kept": [
-            {"reason": reason, "device": device, "letters": n, "marked": marked}
-            for reason, device, n, marked in letters.standing(only)
+            {"reason": reason, "device": device, "letters": n, "marked": marked, "again": free}
+            for reason, device, n, marked, free in letters.standing(only)
         ],
         "room": {
             "letters": fill.kept,

@@ -7,11 +7,12 @@ import { Alert, html, show, t } from "../web/pages/frame.js";
 
 const LIMIT = 50;
 const QUIET_MS = 5000;
+const TIME = { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" };
 
 const timeText = (text) =>
   text === null
     ? t("letters.notime")
-    : new Intl.DateTimeFormat(currentLanguage() === "id" ? "id-ID" : "en-GB", { dateStyle: "medium", timeStyle: "medium" }).format(new Date(text));
+    : new Intl.DateTimeFormat(currentLanguage() === "id" ? "id-ID" : "en-GB", TIME).format(new Date(text));
 
 async function get(path) {
   const answer = await fetch(path);
@@ -39,7 +40,7 @@ function Letter({ letter, onAgain }) {
       <button class="letter-head" aria-expanded=${open} onClick=${() => setOpen(!open)}>
         <strong>${letter.device ?? t("letters.nodevice")}</strong>
         <span>${t(`letters.reason.${letter.reason}`)}</span>
-        <time datetime=${letter.received_at}>${timeText(letter.received_at)}</time>
+        <time datetime=${letter.received_at ?? ""}>${timeText(letter.received_at)}</time>
       </button>
       <p class="detail">${letter.detail}</p>
       ${open &&
@@ -62,11 +63,13 @@ function Letter({ letter, onAgain }) {
 function Reasons({ counts, chosen, choose, onAgain }) {
   const sums = new Map();
   for (const row of counts.kept) {
-    const sum = sums.get(row.reason) ?? { letters: 0, devices: [] };
+    const sum = sums.get(row.reason) ?? { letters: 0, again: 0, devices: [] };
     sum.letters += row.letters;
+    sum.again += row.again;
     sum.devices.push(row);
     sums.set(row.reason, sum);
   }
+  const freeOf = (sum) => (chosen.device ? (sum.devices.find((d) => d.device === chosen.device)?.again ?? 0) : sum.again);
   const order = [...sums.entries()].sort((a, b) => b[1].letters - a[1].letters);
   return html`<ul class="reasons">
     ${order.map(
@@ -82,11 +85,12 @@ function Reasons({ counts, chosen, choose, onAgain }) {
               (row) => html`<button class="button ${chosen.device === row.device ? "main" : ""}" disabled=${row.device === null}
                 onClick=${() => choose({ reason, device: chosen.device === row.device ? "" : row.device })}>${row.device ?? t("letters.nodevice")} · ${number(row.letters)}</button>`,
             )}
-            ${may("devices") &&
-            html`<button class="button" onClick=${() => onAgain(chosen.device ? { reason, device: chosen.device } : { reason })}>
-              ${t("letters.again.all", { n: number(chosen.device ? (sum.devices.find((d) => d.device === chosen.device)?.letters ?? 0) : sum.letters) })}
-            </button>`}
-          </div>`}
+          </div>
+          ${may("devices") &&
+          freeOf(sum) > 0 &&
+          html`<button class="button again" onClick=${() => onAgain(chosen.device ? { reason, device: chosen.device } : { reason })}>
+            ${t("letters.again.all", { n: number(freeOf(sum)) })}
+          </button>`}`}
         </li>
       `,
     )}
@@ -113,6 +117,7 @@ function Letters() {
     }
   };
   useEffect(() => {
+    setDone("");
     load();
     history.replaceState(null, "", `${location.pathname}${query(chosen)}`);
   }, [chosen.reason, chosen.device]);
@@ -137,6 +142,11 @@ function Letters() {
     ${counts &&
     html`<p class="more">${t("letters.summary", { n: number(counts.room.letters), marked: number(counts.room.marked), retaken: number(retaken) })}</p>
       <${Reasons} counts=${counts} chosen=${chosen} choose=${setChosen} onAgain=${again} />
+      ${(chosen.reason || chosen.device) &&
+      html`<p class="only">
+        <strong>${[chosen.reason && t(`letters.reason.${chosen.reason}`), chosen.device].filter(Boolean).join(" · ")}</strong>
+        <button class="button" onClick=${() => setChosen({ reason: "", device: "" })}>${t("letters.all")}</button>
+      </p>`}
       ${found.letters.length
         ? html`<ul class="letters">${found.letters.map((letter) => html`<${Letter} key=${letter.id} letter=${letter} onAgain=${again} />`)}</ul>`
         : html`<p class="notice">${t(counts.room.letters ? "letters.none.filter" : "letters.none")}</p>`}

@@ -13,6 +13,8 @@ function quietAfterS() {
   return Math.max(60, shortest / Math.max(1, model.clock.speed));
 }
 
+const lettersText = () => t("trouble.letters", { n: number(model.health.dead_letters) });
+
 function troubles() {
   const found = [];
   const { clock, health } = model;
@@ -35,7 +37,7 @@ function troubles() {
   for (const d of health?.limited_devices ?? []) {
     found.push(t("trouble.limited", { device: d.device, n: number(d.refused), time: momentText(Date.parse(d.since), now()) }));
   }
-  if (health?.dead_letters_full) found.push(t("trouble.letters", { n: number(health.dead_letters) }));
+  if (health?.dead_letters_full) found.push(lettersText());
   if (health?.store && !health.store.ok) found.push(t("trouble.store", { backlog: number(health.store.backlog_rows) }));
   const age = health?.last_reading_age_s;
   if (age !== null && age !== undefined) {
@@ -56,7 +58,8 @@ export function Troubles() {
     </div>`;
   }
   const found = troubles();
-  return found.length > 0 && html`<ul class="trouble" role="alert">${found.map((text) => html`<li key=${text}>${text}</li>`)}</ul>`;
+  const letters = model.health?.dead_letters_full && lettersText();
+  return found.length > 0 && html`<ul class="trouble" role="alert">${found.map((text) => html`<li key=${text}>${text === letters ? html`<a href="/dead-letters">${text}</a>` : text}</li>`)}</ul>`;
 }
 
 export function HealthStrip() {

@@ -125,7 +125,7 @@ function Stream({ stream, spanH, alarm, chart }) {
 }
 
 const ACCOUNT_MS = 30000;
-const ACCOUNT_COLUMNS = ["expected", "received", "duplicate", "late", "refused", "stored", "waiting", "missing"];
+const ACCOUNT_COLUMNS = ["expected", "received", "missing", "duplicate", "late", "refused", "stored", "waiting"];
 
 /** What became of the readings of a device: one sentence that says whether it balances, and its newest hours. */
 function Account({ device }) {

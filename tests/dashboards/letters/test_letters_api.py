@@ -92,6 +92,18 @@ def test_they_are_counted_by_reason_and_device(letters: DeadLetters) -> None:
     assert counts["room"]["oldest_at"] == "1970-01-01T00:00:01Z"
 
 
+def test_only_those_that_can_be_taken_again_count_as_such(letters: DeadLetters) -> None:
+    page = client(letters, OpenHouse())
+    page.post("/api/dead-letters/retry", json={"id": 1}, headers=CHANGE)
+    kept = page.get("/api/dead-letters/counts").json()["kept"]
+    assert {(k["reason"], k["device"]): (k["marked"], k["again"]) for k in kept} == {
+        ("unknown_device", "a"): (1, 0),
+        ("unknown_device", "b"): (0, 1),
+        ("malformed_json", "b"): (0, 1),
+        ("retained", "b"): (0, 0),
+    }
+
+
 def test_taking_again_marks_what_can_be_taken(letters: DeadLetters) -> None:
     page = client(letters, OpenHouse())
     assert page.post("/api/dead-letters/retry", json={}, headers=CHANGE).status_code == 422
