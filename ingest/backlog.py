@@ -51,7 +51,9 @@ class Backlog:
         """
         if not self.messages:
             return 0.0
-        t0, waiting0, processed0 = max(self._seen, key=lambda seen: (seen[1], seen[0]))
+        t0, waiting0, processed0 = max(
+            self._seen, key=lambda seen: (seen[1], -seen[0])
+        )  # the first, where it stood still
         t1, waiting1, processed1 = self._seen[-1]
         seconds = t1 - t0
         if seconds < _LEAST_S:
