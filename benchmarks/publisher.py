@@ -3,6 +3,9 @@
 As a program it prints one JSON line with what the broker acknowledged::
 
     python -m benchmarks.publisher --port 1883 --city demo --devices 1000 --messages 100000 --rate 15000
+
+Flat out, all packets are encoded before the first is sent, and go out in large writes, so that the publisher takes as
+little of the machine as it can. With ``--wait`` it says ``ready`` then, and begins when it gets a line.
 """
 
 from __future__ import annotations
@@ -13,10 +16,18 @@ import json
 import random
 import select
 import socket
+import sys
 import time
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import mqtt5
+
+_PREPARED = 50_000
+"""Readings in one of the pieces that are encoded before the start."""
+_WRITE_BYTES = 262_144
+"""Most bytes of one write."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,8 @@ def publish(
     readings_per_message: int = 1,
     username: str | None = None,
     password: str | None = None,
+    first_device: int = 0,
+    ready: Callable[[], None] | None = None,
 ) -> Published:
     """Publish messages, going round the devices ``d0``, ``d1``, ..., with one reading in each unless told otherwise.
 
@@ -66,6 +79,10 @@ def publish(
     first : int
         Number of the first message. Message i comes from device i % devices, and its time is i µs after the start of
         the program's second, so that each reading is one of its kind.
+    first_device : int
+        Number of the first device.
+    ready : function, optional
+        Called when all is prepared; publishing begins when it returns.
     timeout_s : float
         Give up if the broker stays silent for so long.
     readings_per_message : int
@@ -92,41 +109,67 @@ def publish(
         raise ConnectionRefusedError(f"the broker did not let us in: {greeting}")
     window = min(window, greeting[0].receive_max)
     sock.setblocking(False)
-    topics = [f"pantau/v1/{city}/{device_name.format(d)}".encode() for d in range(devices)]
+    topics = [f"pantau/v1/{city}/{device_name.format(first_device + d)}".encode() for d in range(devices)]
     heads = [len(t).to_bytes(2, "big") + t for t in topics]
     probes = [len(t).to_bytes(2, "big") + t for t in (f"pantau/v1/{city}/probe{i}".encode() for i in range(100))]
-    began, cpu, start_us = time.perf_counter(), time.process_time(), int(time.time()) * 1_000_000
-    values = [f"{rng.uniform(0, 3):.3f}" for _ in range(997)]
+    values = [f"{rng.uniform(0, 3):.3f}".encode() for _ in range(997)]
     reading = b'{"time": %%d, "property": "%s", "value": %%s}' % property_name.encode()
-    sent = acknowledged = refused = packet_id = 0
-    out, rest, heard = bytearray(), used, time.monotonic()
-    while acknowledged + refused < messages:
-        due = messages if rate_per_s is None else min(messages, int((time.perf_counter() - began) * rate_per_s) + 1)
-        room = min(due - sent, window - (sent - acknowledged - refused), 1000 if len(out) < 262_144 else 0)
-        if probe_every:
-            start_us = time.time_ns() // 1000 - first - sent
-        for number in range(first + sent, first + sent + room):
-            packet_id = packet_id % 65_535 + 1
+
+    def encode(begin: int, count: int, start_us: int) -> tuple[bytearray, list[int]]:
+        """Packets of ``count`` messages from number ``begin`` on, and where each of them ends."""
+        out, ends = bytearray(), []
+        for number in range(begin, begin + count):
             head, value = heads[number % devices], values[number % 997]
             if probe_every and number % probe_every == 0:
                 turn, which = divmod(number // probe_every, len(probes))
-                head, value = probes[which], "0" if turn % 2 else "9"
+                head, value = probes[which], b"0" if turn % 2 else b"9"
             if readings_per_message == 1:
-                payload = reading % (start_us + number, value.encode())
+                payload = reading % (start_us + number, value)
             else:
-                begin = start_us + number * readings_per_message
-                parts = [
-                    reading % (begin + i, values[(number + i) % 997].encode()) for i in range(readings_per_message)
-                ]
+                at = start_us + number * readings_per_message
+                parts = [reading % (at + i, values[(number + i) % 997]) for i in range(readings_per_message)]
                 payload = b"[" + b",".join(parts) + b"]"
-            body = head + packet_id.to_bytes(2, "big") + b"\0" + payload
+            body = head + ((number - first) % 65_535 + 1).to_bytes(2, "big") + b"\0" + payload
             out += b"\x32" + _length(len(body)) + body
-        sent += max(0, room)
-        if out:
+            ends.append(len(out))
+        return out, ends
+
+    start_us = int(time.time()) * 1_000_000
+    prepared: list[tuple[bytearray, list[int]]] = []
+    if rate_per_s is None and not probe_every:
+        size = max(1, _PREPARED // readings_per_message)
+        prepared = [encode(first + i, min(size, messages - i), start_us) for i in range(0, messages, size)]
+        prepared.reverse()
+    if ready is not None:
+        ready()
+    began, cpu = time.perf_counter(), time.process_time()
+    sent = acknowledged = refused = at = 0
+    out, ends, rest, heard = bytearray(), list[int](), used, time.monotonic()
+    while acknowledged + refused < messages:
+        if at == len(out) and sent < messages:
+            if prepared:
+                (out, ends), at = prepared.pop(), 0
+            else:
+                due = messages
+                if rate_per_s is not None:
+                    due = min(messages, int((time.perf_counter() - began) * rate_per_s) + 1)
+                if due > sent:
+                    us = time.time_ns() // 1000 - first - sent if probe_every else start_us
+                    (out, ends), at = encode(first + sent, min(due - sent, 1000), us), 0
+        # Only so many messages as the window has room for; a packet that has begun counts as sent.
+        before = bisect_right(ends, at)
+        begun = before + (at > (ends[before - 1] if before else 0))
+        room = window - (sent - acknowledged - refused)
+        last = ends[min(len(ends), begun + room) - 1] if ends and begun + room > 0 else at
+        if at < last:
             with contextlib.suppress(BlockingIOError):
-                del out[: sock.send(out)]
-        ready, _, _ = select.select([sock], [sock] if out else [], [], 0.001)
-        if ready:
+                at += sock.send(memoryview(out)[at : min(last, at + _WRITE_BYTES)])
+            now_before = bisect_right(ends, at)
+            sent += now_before + (at > (ends[now_before - 1] if now_before else 0)) - begun
+        else:
+            time.sleep(0.001)  # nothing to send now: acknowledgements are cheaper read together than one by one
+        ready_to, _, _ = select.select([sock], [sock] if at < last else [], [], 0.001)
+        if ready_to:
             data = sock.recv(262_144)
             if not data:
                 raise ConnectionResetError(f"the broker closed the connection after {acknowledged} acknowledgements")
@@ -191,9 +234,16 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--readings", type=int, default=1, help="readings in each message")
     parser.add_argument("--probe-every", type=int, default=0, help="so many messages for one that moves an alarm")
+    parser.add_argument("--first-device", type=int, default=0)
+    parser.add_argument("--wait", action="store_true", help='say "ready" when all is encoded, and wait for a line')
     parser.add_argument("--username")
     parser.add_argument("--password")
     a = parser.parse_args()
+
+    def wait() -> None:
+        print("ready", flush=True)
+        sys.stdin.readline()
+
     result = publish(
         a.host,
         a.port,
@@ -208,6 +258,8 @@ def main() -> None:
         readings_per_message=a.readings,
         username=a.username,
         password=a.password,
+        first_device=a.first_device,
+        ready=wait if a.wait else None,
     )
     print(json.dumps(asdict(result) | {"per_s": round(result.per_s)}))
 

@@ -168,6 +168,13 @@ def _parser() -> argparse.ArgumentParser:
         "pantau bench --short",
     )
     sub.add_argument("--short", action="store_true", help="a quick, rough run")
+    sub.add_argument("--brokers", metavar="1,2,4", help="also the same load over so many brokers")
+    sub.add_argument("--processes", metavar="1,2", help="also with so many receiving processes for the broker")
+    sub.add_argument("--profile", action="store_true", help="also the ten functions that take the most CPU time")
+    sub.add_argument("--messages", type=int, help="of the runs flat out (default: 600000)")
+    sub.add_argument("--batches", type=int, help="messages of 100 readings (default: a thirtieth of --messages)")
+    sub.add_argument("--seconds", type=float, help="of the runs at a given rate (default: 20)")
+    sub.add_argument("--only", help="some of publisher,single,paho,batches,latency,core; '' for none")
     as_json(sub)
     add_chaos_command(add, as_json)
     return parser
@@ -367,6 +374,9 @@ def _bench(chosen: argparse.Namespace) -> int:
             "the benchmarks are not in the installed package: run pantau bench in a clone of the repository"
         )
     command = [sys.executable, "-m", "benchmarks.end_to_end"]
-    command += ["--short"] if chosen.short else []
-    command += ["--json"] if chosen.json else []
+    for flag in ("short", "profile", "json"):
+        command += [f"--{flag}"] if getattr(chosen, flag) else []
+    for name in ("brokers", "processes", "messages", "batches", "seconds", "only"):
+        value = getattr(chosen, name)
+        command += [] if value is None else [f"--{name}", str(value)]
     return subprocess.run(command, cwd=home, check=False).returncode
