@@ -16,8 +16,8 @@ from ingest.account import HOUR, Account
 from ingest.account_counts import NS_PER_HOUR
 from ingest.account_rows import AccountReader, By
 from ingest.receiver import Batch
+from ingest.refusals import DeadLetter
 from ingest.steps import Refused
-from pantau.retaking import counted_again
 from storage.store import AccountHour
 from storage.writer import StoreWriter
 from telemetry.directory import Directory
@@ -29,13 +29,22 @@ PAGE_HOURS = 48
 
 def refused_of(batch: Batch) -> list[Refused]:
     """What of a batch was refused, for the journal; less for what was taken again."""
-    if batch.retaken is not None:
-        return counted_again(batch)
     counted: Counter[tuple[str, str, str, int | None]] = Counter()
     for letter in batch.dead_letters:
-        hour = None if letter.received_at is None else letter.received_at // NS_PER_HOUR
-        counted[_text(letter.device or ""), str(letter.reason), letter.broker, hour] += letter.times
-    return [Refused(*key[:3], n, key[3]) for key, n in counted.items()]
+        counted[_counted_as(letter)] += letter.times
+    if batch.retaken is not None:
+        for kept in batch.retaken.letters:
+            counted[_counted_as(kept.letter)] -= 1
+        for _, letter in batch.retaken.refused:
+            counted[_counted_as(letter)] += 1
+    return [Refused(*key[:3], n, key[3]) for key, n in counted.items() if n]
+
+
+def _counted_as(letter: DeadLetter) -> tuple[str, str, str, int | None]:
+    """Device, reason, broker and hour of reception, as they can be written."""
+    hour = None if letter.received_at is None else letter.received_at // NS_PER_HOUR
+    device = (letter.device or "").encode("utf-8", "backslashreplace").decode()
+    return device, str(letter.reason), letter.broker, hour
 
 
 class AccountTeller:
@@ -100,8 +109,3 @@ def device_account(path: Path, directory: Directory, device: str) -> DeviceAccou
             for r in reversed(hours)
         ),
     )
-
-
-def _text(name: str) -> str:
-    """Text that can be written as UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -10,18 +10,15 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections import Counter
 from pathlib import Path
 
-from ingest.dead_letters import DeadLetter, DeadLetters, Filter, Reason
+from ingest.dead_letters import DeadLetters, Filter, Reason
 from ingest.errors import DeadLettersFullError
 from ingest.mending import BYTES_AT_ONCE, LETTERS_AT_ONCE, fingerprint, mark_mended
 from ingest.receiver import Batch, Receiver
 from ingest.settings import Limits
-from ingest.steps import Refused
 from ingest.workers import Workers
 from telemetry.directory import Directory
-from telemetry.observations import NS_PER_S
 
 NAME = "dead_letters.sqlite"
 LOOK_S = 1.0
@@ -33,7 +30,6 @@ SHARE = 3.0
 FOLLOW_SHARE = 20.0
 """Likewise between two looks at what a change of the register may have mended."""
 TIDY_S = 60.0
-NS_PER_HOUR = 3600 * NS_PER_S
 
 log = logging.getLogger(__name__)
 
@@ -123,20 +119,3 @@ class Retaking:
     def trouble(self) -> str:
         """What is to be said of the letters' room and age, as of the last minute; "" for nothing."""
         return self._told
-
-
-def counted_again(batch: Batch) -> list[Refused]:
-    """How a lot of letters changes the counts of what was refused: less for the old reasons, more for the new ones."""
-    if batch.retaken is None:
-        return []
-    found = Counter[tuple[str, str, str, int | None]]()
-    for kept in batch.retaken.letters:
-        found[_key(kept.letter)] -= 1
-    for _, letter in batch.retaken.refused:
-        found[_key(letter)] += 1
-    return [Refused(*key[:3], n, key[3]) for key, n in found.items() if n]
-
-
-def _key(letter: DeadLetter) -> tuple[str, str, str, int | None]:
-    hour = None if letter.received_at is None else letter.received_at // NS_PER_HOUR
-    return letter.device or "", str(letter.reason), letter.broker, hour

@@ -236,3 +236,19 @@ def test_a_reading_of_a_gateway_and_one_of_a_feed_are_taken_again_by_name(tmp_pa
             register_late(settings)
             wait_for(lambda: len(pipeline.store.readings("late.level", *EVERYTHING)) == 2, "both readings")
             wait_for(lambda: refused(pipeline) == 0, "no letter to be left")
+
+
+def test_a_letter_that_names_a_device_in_characters_that_are_none_stops_nothing(tmp_path: Path) -> None:
+    with Mosquitto() as broker, publisher(broker.port) as publish:
+        settings = settings_for(tmp_path, broker.port)
+        register(settings)
+        register_late(settings, "hub", gateway=True)
+        reading = {"time": int(time.time()), "property": "water_level_m", "value": 1}
+        with running(settings) as pipeline:
+            publish("pantau/v1/kota/hub", [reading, reading | {"device": "\ud800"}])  # half of a surrogate pair
+            wait_for(lambda: refused(pipeline) == 1, "the letter")
+            assert pipeline.dead_letters.mark() == 1
+            wait_for(lambda: pipeline.dead_letters.fill().marked == 0, "it to be taken again")
+            publish("pantau/v1/kota/g0", reading)
+            wait_for(lambda: len(pipeline.store.readings("g0.level", *EVERYTHING)) == 1, "the next reading")
+            assert refused(pipeline) == 1
