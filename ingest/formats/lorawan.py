@@ -18,13 +18,12 @@ import base64
 import binascii
 import itertools
 import logging
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ingest.codecs import ALSO_NAMED, CODECS, CodecError
-from ingest.formats.pantau_json import kind, time_ns
+from ingest.formats.pantau_json import finite, kind, time_ns
 from ingest.readings import Readings, RefusedError, short
 from ingest.refusals import Reason
 from telemetry.directory import Field, Payload
@@ -259,13 +258,7 @@ def _number(value: Any, property_name: str, where: str) -> tuple[float, str | No
         raise RefusedError(Reason.MISSING_VALUE, f"{where} is null")
     if not isinstance(value, int | float):
         raise RefusedError(Reason.WRONG_TYPE, f"{where} must be a number, got {kind(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise RefusedError(Reason.NOT_FINITE, f"{where} is not a finite number")
-    return number, unit
+    return finite(value, where), unit
 
 
 def from_base64(text: Any, path: str) -> bytes:

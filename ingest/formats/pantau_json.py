@@ -451,18 +451,23 @@ def unknown_property(name: str, streams: Mapping[str, int]) -> RefusedError:
 
 def number_of(value: object, property_name: str, where: str) -> float:
     if type(value) is float or type(value) is int:
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise RefusedError(Reason.NOT_FINITE, f"{where} is not a finite number")
-        return number
+        return finite(value, where)
     if value is None:
         raise RefusedError(Reason.MISSING_VALUE, f"{where} is null or missing")
     if type(value) is bool and property_name == "connected":
         return float(value)
     raise RefusedError(Reason.WRONG_TYPE, f"{where} must be a number, got {kind(value)}")
+
+
+def finite(value: float, where: str) -> float:
+    """A number of JSON, which may be an integer of any size, as a float. Raises RefusedError."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise RefusedError(Reason.NOT_FINITE, f"{where} is not a finite number")
+    return number
 
 
 def kind(value: object) -> str:

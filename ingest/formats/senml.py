@@ -7,14 +7,13 @@ left to ``ingest.formats.units``.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ingest.formats import senml_cbor
-from ingest.formats.pantau_json import kind, parse, unknown_property
+from ingest.formats.pantau_json import finite, kind, parse, unknown_property
 from ingest.formats.units import SENML, factors, names
 from ingest.readings import FIRST_NS, LAST_NS, Fragment, Readings, RefusedError, short
 from ingest.refusals import Reason
@@ -292,13 +291,7 @@ def _number(value: object, path: str) -> float:
         raise RefusedError(Reason.MISSING_VALUE, f"{path} is null")
     if type(value) is not float and type(value) is not int:
         raise RefusedError(Reason.WRONG_TYPE, f"{path} must be a number, got {_what(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise RefusedError(Reason.NOT_FINITE, f"{path} is not a finite number")
-    return number
+    return finite(value, path)
 
 
 def _truth(value: object, path: str) -> bool:
