@@ -72,7 +72,8 @@ def decode(payload: bytes, streams: Mapping[str, int], readings: Readings) -> No
     try:
         one = _decode_one(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if not _decode_several(payload, streams, readings):
+        several = payload[:1] == b"[" or b'"readings"' in payload
+        if not (several and _decode_several(payload, streams, readings)):
             _decode_carefully(payload, streams, readings)
         return
     try:
