@@ -53,8 +53,6 @@ class Batch:
     """For ``Receiver.acknowledge``."""
     presences: tuple[Presence, ...] = ()
     """Births and deaths of devices, as they or their gateways tell them, in the order in which they came."""
-    without_readings: int = 0
-    """Messages that rightly held none."""
     messages_by_broker: tuple[int, ...] = ()
     """In the order of the settings."""
     retaken: Retaken | None = None
@@ -248,7 +246,6 @@ class Receiver:
             brokers=self.brokers,
             receipts=receipts,
             presences=tuple(readings.presences),
-            without_readings=readings.without_readings,
             messages_by_broker=tuple(messages_by_broker),
         )
 

@@ -20,11 +20,16 @@ from telemetry.brokers import BrokerLink
 from telemetry.observations import Observations
 from telemetry.presence import Presence
 
+# Kinds of the journal's frames, all of them:
 STEP = 1
-"""Kind of a step's frame in the journal."""
+"""A step's record."""
+DIRECTORY = 2
+"""A new directory, whole."""
 UNTIMED = 3
-"""Kind of a frame of what came before any clock had spoken: a record without readings, whose ``now_ns`` says nothing.
-The core is not stepped by it."""
+"""What came before any clock had spoken: a record without readings, whose ``now_ns`` says nothing. The core is not
+stepped by it."""
+DIRECTORY_CHANGE = 4
+"""What makes a new directory out of the one before."""
 
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("observed_at", "<i8"),

@@ -271,7 +271,6 @@ class Workers:
             brokers=self.brokers,
             receipts=[],
             presences=tuple(x for p in parts for x in p.presences),
-            without_readings=sum(p.without_readings for p in parts),
             messages_by_broker=tuple(map(sum, zip(*(p.messages_by_broker for p in parts), strict=True))),
             safe=tuple(safe),
         )
@@ -619,7 +618,6 @@ def _readings_alone(batch: Batch, observations: Observations) -> Batch:
         messages=0,
         messages_by_broker=nobody,
         presences=(),
-        without_readings=0,
         receipts=[],
     )
 

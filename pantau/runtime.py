@@ -34,7 +34,7 @@ from ingest.errors import DeadLettersFullError, JournalFullError
 from ingest.journal import Journal
 from ingest.receiver import Batch
 from ingest.settings import ClockSource
-from ingest.steps import STEP, UNTIMED, decode_step, encode_step
+from ingest.steps import DIRECTORY, DIRECTORY_CHANGE, STEP, UNTIMED, decode_step, encode_step
 from ingest.workers import open_receiver
 from pantau.account_keeping import AccountTeller, device_account, refused_of
 from pantau.following import RegistryFollower
@@ -67,17 +67,12 @@ from web.server import Server, serve
 
 log = logging.getLogger(__name__)
 
-DIRECTORY_CHANGE = 4
-"""Kind of the journal's frame that holds what makes a new directory out of the one before."""
-DIRECTORY = 2
-"""Kind of the journal's frame that holds a new directory (``ingest.steps.STEP`` is the other kind)."""
 TICK_S = 1.0
 """Without any message the core is stepped this often, so that silence and delays are noticed."""
 POLL_S = 0.1
 HEALTH_S = 0.5
 STATUS_S = 10.0
 """How often the pipeline's own state is stored. [s of wall time]"""
-EVERYTHING_NS = (0, 2**62)
 
 POSITIONS_APART = 2**40
 """A journal that replaces a lost one begins at the next multiple of this."""
