@@ -28,18 +28,7 @@ from tests.devices.broker_user import BrokerUser
 from tests.devices.secured_broker import ADMINISTRATOR, PIPELINE, Secured, secured
 from tests.pantau.running import running, settings_for
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-]
+FAKE_CAMERA = "--use-fake-device-for-media-stream"
 HERE = {"latitude": -6.8800, "longitude": 107.6100, "accuracy": 8}
 BROKER_LOG = ("log_dest topic", "log_dest stderr", "log_type notice", "log_type warning", "log_type error")
 SITES = (

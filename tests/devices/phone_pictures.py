@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.devices.broker_user import BrokerUser
-from tests.devices.phone import ARGUMENTS, CHROMIUM, City, Network, city, phone, reading
+from tests.devices.phone import FAKE_CAMERA, City, Network, city, phone, reading
+from tests.real_parts.chromium import chromium
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
@@ -22,11 +23,9 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 def main() -> None:
     """Write the pictures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    with tempfile.TemporaryDirectory() as data, city(Path(data)) as found, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with tempfile.TemporaryDirectory() as data, city(Path(data)) as found, chromium(FAKE_CAMERA) as browser:
         for language, locale, theme in (("id", "id-ID", "light"), ("en", "en-GB", "dark")):
             walk(browser, found, folder, language, locale, theme)
-        browser.close()
 
 
 def walk(browser: Browser, found: City, folder: Path | None, language: str, locale: str, theme: str) -> None:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 import devices.watch
 from devices.entities import DeviceState
 from tests.devices.broker_user import NOT_AUTHORIZED, BrokerUser
 from tests.devices.phone import (
-    ARGUMENTS,
-    CHROMIUM,
+    FAKE_CAMERA,
     City,
     Network,
     Phone,
@@ -29,6 +28,7 @@ from tests.devices.phone import (
     plain,
     reading,
 )
+from tests.real_parts.chromium import CHROMIUM, chromium
 
 pytestmark = [pytest.mark.browser, pytest.mark.mosquitto]
 
@@ -71,10 +71,8 @@ LOCALES = {"id": "id-ID", "en": "en-GB"}
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.fail("these tests need Debian's chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium(FAKE_CAMERA) as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

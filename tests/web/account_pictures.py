@@ -6,9 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
-from tests.dashboards.operator.test_operator_page import ARGUMENTS, CHROMIUM
+from tests.real_parts.chromium import chromium
 from tests.web.people import PASSWORD
 from tests.web.test_login_page import DESK, PHONE, build, log_in
 from web.access import Right
@@ -20,9 +18,8 @@ def main(folder: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as first,
         tempfile.TemporaryDirectory() as second,
-        sync_playwright() as playwright,
+        chromium() as browser,
     ):
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         empty, house = build(Path(first), roles=False), build(Path(second), roles=True)
         house.accounts.change("technician", name="Budi Santoso", by="administrator")
         house.accounts.change("viewer", disabled=True, by="administrator")
@@ -57,7 +54,6 @@ def main(folder: Path) -> None:
         for made in (empty, house):
             made.server.stop()
             made.accounts.close()
-        browser.close()
 
 
 if __name__ == "__main__":

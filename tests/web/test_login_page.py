@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from dashboards.operator.api import STATIC_FILES, TEXTS, add_operator_page
 from dashboards.operator.live import LiveCity
 from telemetry.alarms import Acknowledge
 from tests.dashboards.operator.operator_city import T0, S, small_city, transition
-from tests.dashboards.operator.test_operator_page import ARGUMENTS, CHROMIUM
+from tests.real_parts.chromium import CHROMIUM, chromium
 from tests.web.people import CHEAP, PASSWORD, with_roles
 from web.accounts import Accounts
 from web.accounts_api import add_accounts
@@ -62,10 +62,8 @@ def build(folder: Path, *, roles: bool) -> House:
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip("no chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from dashboards.letters.api import STATIC_FILES, TEXTS, add_letters
 from ingest.dead_letters import DeadLetter, DeadLetters, Reason
-from tests.dashboards.operator.test_operator_page import ARGUMENTS, CHROMIUM
+from tests.real_parts.chromium import CHROMIUM, chromium
 from tests.web.people import CHEAP, PASSWORD, with_roles
 from web.access import OpenHouse
 from web.accounts import Accounts
@@ -127,10 +127,8 @@ def build(folder: Path, *, accounts: bool) -> House:
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip("no chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
 from dashboards.operator.api import operator_app
 from telemetry.observations import NS_PER_S
 from tests.dashboards.operator.operator_preview import Preview
-from tests.dashboards.operator.test_operator_page import ARGUMENTS, CHROMIUM, open_page
+from tests.dashboards.operator.test_operator_page import open_page
+from tests.real_parts.chromium import chromium
 from web.access import OpenHouse
 from web.server import serve
 
@@ -36,8 +35,7 @@ def main() -> None:
     preview.advance(30 * NS_PER_S, silent)
     server = serve(operator_app(preview.live, version="pictures", identify=OpenHouse()), "127.0.0.1", 0)
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        with chromium() as browser:
             for name, options, with_site in PICTURES:
                 preview.advance(NS_PER_S, silent)
                 context, page, _ = open_page(browser, server.url, **options)
@@ -47,7 +45,6 @@ def main() -> None:
                     page.wait_for_timeout(1500)
                 page.screenshot(path=ROOT / "docs" / "images" / f"{name}.png")
                 context.close()
-            browser.close()
     finally:
         server.stop()
 

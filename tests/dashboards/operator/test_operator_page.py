@@ -6,12 +6,11 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from dashboards.operator.api import operator_app
 from dashboards.operator.health import AccountHour, BrokerStatus, HealthStatus, StoreStatus
@@ -20,22 +19,12 @@ from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.observations import Observations
 from telemetry.quality import FAIL, SUSPECT
 from tests.dashboards.operator.operator_city import COUNTER, GAUGE, LEVEL, RAIN, T0, S, readings, small_city, transition
+from tests.real_parts.chromium import CHROMIUM, chromium
 from web.access import OpenHouse
 from web.server import Server, serve
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 ALARM = f"level:dayeuhkolot.level:{T0}"
 
 
@@ -129,10 +118,8 @@ class Seen:
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip("no chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
