@@ -1,0 +1,1 @@
+"""What readings mean in the field: rain, stage, discharge, air, noise, traffic, light. Arrays in, arrays out."""
