@@ -150,8 +150,11 @@ class Connection:
         self._wake_reader.close()
         self._wake_writer.close()
 
-    def acknowledge(self, session: int, packet_ids: list[bytes]) -> None:
-        """Have the broker told that these messages, received on connection ``session``, are safe with us."""
+    def acknowledge(self, session: int, packet_ids: bytes | bytearray) -> None:
+        """Have the broker told that these messages, received on connection ``session``, are safe with us.
+
+        ``packet_ids`` has two bytes for each.
+        """
         if not packet_ids:
             return
         with self._mutex:

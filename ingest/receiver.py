@@ -49,7 +49,7 @@ class Batch:
     messages: int
     brokers: tuple[BrokerLink, ...]
     """How each broker is heard, in the order of the settings and in the pipeline's clock."""
-    receipts: list[tuple[Connection, int, list[bytes]]] = field(repr=False)
+    receipts: list[tuple[Connection, int, bytearray]] = field(repr=False)
     """For ``Receiver.acknowledge``."""
     presences: tuple[Presence, ...] = ()
     """Births and deaths of devices, as they or their gateways tell them, in the order in which they came."""
@@ -320,9 +320,9 @@ class Receiver:
 
     def acknowledge(self, batch: Batch) -> None:
         """Tell the brokers that the messages of ``batch`` are safe; call it once they are."""
-        joined: dict[tuple[Connection, int], list[bytes]] = {}
+        joined: dict[tuple[Connection, int], bytearray] = {}
         for connection, session, packet_ids in batch.receipts:
-            joined.setdefault((connection, session), []).extend(packet_ids)
+            joined.setdefault((connection, session), bytearray()).extend(packet_ids)
         for (connection, session), packet_ids in joined.items():
             connection.acknowledge(session, packet_ids)
 

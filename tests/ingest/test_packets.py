@@ -42,10 +42,16 @@ def feed(stream: PacketStream, data: bytes, cuts: list[int] | None = None) -> tu
     return chunk, control
 
 
-@given(st.lists(PUBLISHES, max_size=8), st.lists(st.integers(0, 100_000), max_size=6))
+def ids_of(chunk: Chunk) -> list[int]:
+    ids = bytes(chunk.packet_ids)
+    return [int.from_bytes(ids[i : i + 2], "big") for i in range(0, len(ids), 2)]
+
+
+@given(st.lists(PUBLISHES, max_size=8), st.lists(st.integers(0, 100_000), max_size=6), st.sampled_from([1, 1, 9]))
 def test_publishes_come_out_as_the_codec_reads_them_wherever_the_stream_is_cut(
-    packets: list[mqtt5.PublishPacket], cuts: list[int]
+    packets: list[mqtt5.PublishPacket], cuts: list[int], times: int
 ) -> None:
+    packets = packets * times  # many are cut at once
     data = b"".join(p.write() for p in packets)
     chunk, control = feed(PacketStream(1000), data, cuts)
     assert not control
@@ -53,7 +59,7 @@ def test_publishes_come_out_as_the_codec_reads_them_wherever_the_stream_is_cut(
     assert [t.decode() for t in chunk.topics] == [p.topic for p in packets]
     assert chunk.payloads == [p.payload for p in packets]
     assert [bool(h & 1) for h in chunk.heads] == [p.retain for p in packets]
-    assert [int.from_bytes(i, "big") for i in chunk.packet_ids] == [p.packet_id for p in packets if p.packet_id]
+    assert ids_of(chunk) == [p.packet_id for p in packets if p.packet_id]
     assert chunk.size == len(data)
 
 
@@ -68,7 +74,7 @@ def test_other_packets_come_out_in_between() -> None:
 @given(st.lists(st.integers(1, 65_535), max_size=20))
 def test_pubacks_are_as_the_codec_writes_them(ids: list[int]) -> None:
     expected = b"".join(mqtt5.PubAckPacket(i).write() for i in ids)
-    assert pubacks([i.to_bytes(2, "big") for i in ids]) == expected
+    assert pubacks(b"".join(i.to_bytes(2, "big") for i in ids)) == expected
 
 
 SOUND = mqtt5.PublishPacket("t", b"x", qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=9).write()
@@ -91,7 +97,7 @@ def test_a_malformed_publish_is_cut_out_and_kept(packet: bytes, packet_ids: list
     assert list(chunk.heads) == [MALFORMED, 0x32]
     assert chunk.payloads == [packet, b"x"]
     assert "can't be read" in chunk.notes[0]
-    assert [int.from_bytes(i, "big") for i in chunk.packet_ids] == [*packet_ids, 9]
+    assert ids_of(chunk) == [*packet_ids, 9]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -115,7 +121,7 @@ def test_a_control_packet_that_cannot_be_read_does_not_derail_the_stream(packet:
 def test_a_topic_that_is_not_utf8_comes_out_as_bytes() -> None:
     chunk, _ = feed(PacketStream(1000), b"\x32\x08\x00\x02\xff\xfe\x00\x05\x00x" + SOUND)
     assert chunk.topics == [b"\xff\xfe", b"t"]
-    assert len(chunk.packet_ids) == 2
+    assert ids_of(chunk) == [5, 9]
 
 
 def test_the_refusal_of_an_mqtt_3_broker_is_understood() -> None:
@@ -154,7 +160,7 @@ def test_of_a_giant_packet_the_beginning_is_kept_and_the_memory_stays_small(step
     assert len(chunk.payloads[0]) > 65_536
     length = mqtt5.read(memoryview(giant))[1] - (5 if len(giant) > 2_097_152 else 4)  # without its fixed header
     assert f"packet of {length} bytes is too large" in chunk.notes[0]
-    assert [int.from_bytes(i, "big") for i in chunk.packet_ids] == ([77, 9] if qos1 else [9])
+    assert ids_of(chunk) == ([77, 9] if qos1 else [9])
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=4))
@@ -166,6 +172,41 @@ def test_no_bytes_whatever_raise_anything_else(data: bytes, cuts: list[int]) -> 
     except StreamBrokenError:
         return
     assert len(chunk.topics) == len(chunk.payloads) == len(chunk.heads)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.just(SOUND),
+            st.just(mqtt5.PublishPacket("a/b", b"", duplicate=False).write()),
+            st.just(mqtt5.PingRespPacket().write()),
+            st.sampled_from(
+                [b"\x32\x00", b"\x32\x01\x00", b"\x30\x02\x00\x05", b"\x36\x06\x00\x01a\x00\x05\x00", b"\xd0\x01\x00"]
+            ),
+            st.binary(max_size=60).map(lambda b: bytes([0x30 | len(b) % 16, len(b)]) + b),
+            st.binary(min_size=120, max_size=300).map(
+                lambda b: b"\x32" + bytes([len(b) % 128 | 128, len(b) // 128]) + b
+            ),
+        ),
+        max_size=80,
+    ),
+    st.binary(max_size=6),
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_many_at_once_come_out_as_one_by_one(packets: list[bytes], rest: bytes) -> None:
+    def run(*pieces: bytes) -> object:
+        stream, chunk, control = PacketStream(1000), Chunk(0), list[mqtt5.Packet]()
+        broken = False
+        try:
+            for piece in pieces:
+                control += stream.feed(piece, chunk)
+        except StreamBrokenError:
+            broken = True
+        kinds = [] if broken else [type(p) for p in control]
+        return broken, kinds, chunk.topics, chunk.payloads, chunk.heads, chunk.packet_ids, chunk.notes
+
+    whole = b"".join(packets) + rest
+    assert run(whole) == run(*(whole[i : i + 1] for i in range(len(whole))))
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=4))
