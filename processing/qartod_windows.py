@@ -54,7 +54,7 @@ def flat_line(
     a range below ``tolerance``, or are all equal. Zero rain and a dark lamp are flat by right: switch the test off.
 
     History: all readings with a value back to one that is at least ``max(suspect_s, fail_s)`` old. With less, a flag
-    is the same or UNKNOWN: never another one.
+    is the same, or UNKNOWN, or SUSPECT instead of FAIL.
 
     Parameters
     ----------
