@@ -6,6 +6,7 @@ It leaves bytes to the formats, and topics and acknowledgements to the receiver.
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -32,6 +33,15 @@ Fragment = tuple[Any, str | None]
 """One reading of a message that holds several: its JSON object, and its name where the object holds several values."""
 
 
+class _Block(NamedTuple):
+    """Readings as columns."""
+
+    feed: npt.NDArray[np.int32]
+    observed_at: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+    origin: npt.NDArray[np.int64]
+
+
 class _Run(NamedTuple):
     """Readings from ``first`` on, up to the next run, were received together."""
 
@@ -54,7 +64,7 @@ class Readings:
     """The readings and dead letters of one batch, being collected.
 
     The receiver calls ``begin`` for each run of messages with the same time of reception, and sets ``message`` for each
-    message; the formats append to the columns, or call ``add`` and ``refuse``.
+    message; the formats call ``add`` and ``refuse``, or ``add_columns`` for many readings at once.
     """
 
     def __init__(self, directory: Directory, limits: Limits, *, again: bool = False) -> None:
@@ -62,13 +72,13 @@ class Readings:
         """Whether these are dead letters that are taken again."""
         self.directory = directory
         self.feed_of: Mapping[str, Mapping[str, int]] = directory.feed_of
-        self.feed: list[int] = []
-        self.observed_at: list[int] = []
-        """[ns since 1970 UTC]; within int64."""
-        self.value: list[float] = []
-        """[unit of the property]"""
-        self.origin: list[int] = []
-        """Number of the message that each reading came in."""
+        self._blocks: list[_Block] = []
+        self._rows = 0
+        """In the blocks; behind them come, one by one:"""
+        self._feed: list[int] = []
+        self._observed_at: list[int] = []
+        self._value: list[float] = []
+        self._origin: list[int] = []
         self.message = 0
         """Number of the message being decoded: its place in this batch."""
         self.received_at: int | None = None
@@ -87,6 +97,7 @@ class Readings:
         self._sought: dict[int, str] = {}
         """By message, the name by which no device is registered."""
         self._limits = limits
+        self.max_payload_bytes = limits.max_payload_bytes
         self._rules = directory.clock_rule
         self._topics: list[bytes] = []
         self._payloads: list[bytes] = []
@@ -106,7 +117,47 @@ class Readings:
         """First row and fragments of the latest of them that had to be opened again."""
 
     def __len__(self) -> int:
-        return len(self.feed)
+        return self._rows + len(self._feed)
+
+    @property
+    def feed(self) -> list[int]:
+        """Of each reading so far."""
+        return self._columns().feed.tolist()  # type: ignore[no-any-return]
+
+    @property
+    def observed_at(self) -> list[int]:
+        """Of each reading so far. [ns since 1970 UTC]"""
+        return self._columns().observed_at.tolist()  # type: ignore[no-any-return]
+
+    @property
+    def value(self) -> list[float]:
+        """Of each reading so far. [unit of the property]"""
+        return self._columns().value.tolist()  # type: ignore[no-any-return]
+
+    @property
+    def origin(self) -> list[int]:
+        """Number of the message that each reading so far came in."""
+        return self._columns().origin.tolist()  # type: ignore[no-any-return]
+
+    def _columns(self) -> _Block:
+        """All readings so far."""
+        if self._feed or not self._blocks:
+            self._close_block()
+        if len(self._blocks) > 1:
+            self._blocks = [_Block(*(np.concatenate(columns) for columns in zip(*self._blocks, strict=True)))]
+        return self._blocks[0]
+
+    def _close_block(self) -> None:
+        """Turn what came one by one into columns."""
+        block = _Block(
+            np.array(self._feed, dtype=np.int32),
+            np.array(self._observed_at, dtype=np.int64),
+            np.array(self._value, dtype=np.float64),
+            np.array(self._origin, dtype=np.int64),
+        )
+        self._rows += len(self._feed)
+        self._blocks.append(block)
+        self._feed, self._observed_at, self._value, self._origin = [], [], [], []
 
     def announce(
         self, broker: str, topics: list[bytes], payloads: list[bytes], broker_number: int = UNKNOWN_BROKER
@@ -123,7 +174,7 @@ class Readings:
     def begin(self, received_at: int | None, now: int | None) -> None:
         """From here on messages were received at ``received_at`` and are judged by ``now``. [ns since 1970 UTC]"""
         self.received_at = received_at
-        self._runs.append(_Run(len(self.feed), received_at, now, self._broker))
+        self._runs.append(_Run(len(self), received_at, now, self._broker))
 
     def read_as(self, format_name: str) -> None:
         """The message being decoded came on a feed, in this format."""
@@ -201,22 +252,52 @@ class Readings:
                 raise RefusedError(
                     Reason.NO_TIME, "time is missing, and the broker's clock, which would stand in, has not spoken yet"
                 )
-            self._timeless.append(len(self.feed))
+            self._timeless.append(len(self))
         elif not own_clock and self._rules is not None:
-            self._network_timed.append(len(self.feed))
+            self._network_timed.append(len(self))
         if fragment is not None:
-            self._fragments[len(self.feed)] = fragment
-        self.feed.append(index)
-        self.observed_at.append(observed_at)
-        self.value.append(value)
-        self.origin.append(self.message)
+            self._fragments[len(self)] = fragment
+        self._feed.append(index)
+        self._observed_at.append(observed_at)
+        self._value.append(value)
+        self._origin.append(self.message)
 
-    def add_messages(self, feeds: list[int], observed_at: list[int], values: list[float], first: int) -> None:
-        """Take one reading from each of the messages ``first``, ``first + 1``, ..., in the units of the properties."""
-        self.feed += feeds
-        self.observed_at += observed_at
-        self.value += values
-        self.origin += range(first, first + len(feeds))
+    def add_columns(
+        self,
+        feeds: npt.NDArray[np.int32],
+        observed_at: npt.NDArray[np.int64] | None,
+        values: npt.NDArray[np.float64],
+        first: int,
+        counts: list[int] | None = None,
+        fragments_of: Callable[[bytes], list[Fragment]] | None = None,
+    ) -> None:
+        """Take the readings of the messages ``first``, ``first + 1``, ..., in the units of the properties.
+
+        Parameters
+        ----------
+        feeds, observed_at, values : (n,) arrays
+            ``observed_at`` None: the time of reception, which must be known.
+        first : int
+        counts : list of int, optional
+            How many readings each message holds; one each if not given.
+        fragments_of : function, optional
+            Asked with the payload of a message of several where some of them turn out to be refused.
+        """
+        n = feeds.shape[0]
+        if self._feed:
+            self._close_block()
+        if observed_at is None:
+            observed_at = np.full(n, self.received_at, dtype=np.int64)
+            self._timeless += range(self._rows, self._rows + n)
+        if counts is None:
+            origin = np.arange(first, first + n)
+        else:
+            origin = np.repeat(np.arange(first, first + len(counts)), counts)
+            if fragments_of is not None:
+                ends = itertools.accumulate(counts, initial=self._rows)
+                self._several += [(a, b, fragments_of) for a, b in itertools.pairwise(ends) if b - a > 1]
+        self._blocks.append(_Block(feeds, observed_at, values, origin))
+        self._rows += n
 
     def add_several(
         self,
@@ -233,15 +314,15 @@ class Readings:
         ``fragments_of`` is asked with the payload where some of them turn out to be refused. The places of those whose
         time is that of reception, and of those whose time is not by the device's clock, are told where there are such.
         """
-        first = len(self.feed)
+        first = len(self)
         self._timeless += [first + place for place in at_reception]
         if self._rules is not None:
             self._network_timed += [first + place for place in not_own_clock]
         self._several.append((first, first + len(feeds), fragments_of))
-        self.feed += feeds
-        self.observed_at += observed_at
-        self.value += values
-        self.origin += [self.message] * len(feeds)
+        self._feed += feeds
+        self._observed_at += observed_at
+        self._value += values
+        self._origin += [self.message] * len(feeds)
 
     def refuse(
         self, reason: Reason, detail: str, *, device: str | None = None, fragment: Fragment | None = None
@@ -254,9 +335,8 @@ class Readings:
 
         The others become dead letters.
         """
-        n = len(self.feed)
-        feed = np.array(self.feed, dtype=np.int32)
-        observed_at = np.array(self.observed_at, dtype=np.int64)
+        feed, observed_at, raw_value, origin = self._columns()
+        n = feed.shape[0]
         lengths = np.diff([*(run.first for run in self._runs), n])
 
         def column(of_run: Callable[[_Run], int], dtype: type[np.generic] = np.int64) -> npt.NDArray[Any]:
@@ -268,7 +348,7 @@ class Readings:
         installed = self.directory.installed
         observed_at, remark = self._by_rule(feed, observed_at, received_at)
         row = installed.at(feed, observed_at)
-        value = installed.calibrated(row, observed_at, np.array(self.value, dtype=np.float64))
+        value = installed.calibrated(row, observed_at, raw_value)
         observations = Observations(
             datastream=installed.datastream[row] if n else feed,
             observed_at=observed_at,
@@ -304,9 +384,9 @@ class Readings:
                     f"at most {limits.max_age_s:g} s are allowed: {why}"
                 )
             else:
-                reason, detail = Reason.NOT_INSTALLED, self._not_installed(self.feed[i], at)
-            device = self.directory.devices[installed.device[installed.feed_end[self.feed[i]] - 1]].id
-            self._refuse(self.origin[i], reason, detail, int(received_at[i]), device, self._fragment_of(i))
+                reason, detail = Reason.NOT_INSTALLED, self._not_installed(int(feed[i]), at)
+            device = self.directory.devices[installed.device[installed.feed_end[feed[i]] - 1]].id
+            self._refuse(int(origin[i]), reason, detail, int(received_at[i]), device, self._fragment_of(i))
         return observations.take(~bad)
 
     def _fragment_of(self, row: int) -> Fragment | None:
@@ -317,7 +397,7 @@ class Readings:
         if place < 0 or row >= end:
             return None
         if self._opened[0] != first:  # rows come in order, so that each message is opened once
-            self._opened = (first, fragments_of(self._payloads[self.origin[row]]))
+            self._opened = (first, fragments_of(self._payloads[self._columns().origin[row]]))
         return self._opened[1][row - first]
 
     def _by_rule(
@@ -412,6 +492,18 @@ def convert(property_name: str, value: float, unit: str) -> float:
     >>> convert("water_level_m", 125.0, "cm")
     1.25
     """
+    scale, offset = factors_of(property_name, unit)
+    return value if scale == 1 and offset == 0 else value * scale + offset
+
+
+def factors_of(property_name: str, unit: str) -> tuple[float, float]:
+    """(scale, offset): a value in ``unit`` times scale plus offset is in the property's own unit.
+
+    Raises
+    ------
+    RefusedError
+        The unit can't be converted.
+    """
     factors = _conversions.get((property_name, unit))
     if factors is None:
         factors = conversion(property_name, unit)
@@ -423,8 +515,7 @@ def convert(property_name: str, value: float, unit: str) -> float:
             )
         if len(_conversions) < 10_000:
             _conversions[property_name, unit] = factors
-    scale, offset = factors
-    return value if scale == 1 and offset == 0 else value * scale + offset
+    return factors
 
 
 _conversions: dict[tuple[str, str], tuple[float, float]] = {}

@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from ingest.connection import FIGURES, BrokerStatus, Connection
@@ -22,6 +23,7 @@ from ingest.mending import Retaken
 from ingest.packets import MALFORMED, OVERSIZE, RETAINED_BIT, USUAL_HEADS, Chunk
 from ingest.rates import Rates
 from ingest.readings import Readings, RefusedError, short
+from ingest.senders import Senders
 from ingest.settings import BrokerSettings, ClockSource, Limits
 from telemetry.brokers import UNKNOWN_BROKER, BrokerLink, listening_since
 from telemetry.directory import Directory
@@ -34,6 +36,8 @@ _FIGURES = frozenset(topic.encode() for topic in FIGURES)
 _TIMELESS = "the broker's clock has not spoken yet: publish it before readings"
 _USUAL_HEAD = 0x32
 _TOPICS_REMEMBERED = 200_000
+_FEW = 8
+"""So many messages are taken one by one where they can't be taken together."""
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +119,7 @@ class Receiver:
         self.rates = Rates(self._limits)
         """Of the devices."""
         self._city = city
+        self._prefix = f"pantau/v1/{city}/".encode()
         self._clock_source = ClockSource(clock_source)
         self._chunks: deque[tuple[Connection, int, Chunk]] = deque()
         self._arrived = threading.Event()
@@ -129,9 +134,8 @@ class Receiver:
             for b in brokers
         ]
         self._directory: Directory | None = None
-        self._streams: dict[bytes, Mapping[str, int]] = {}
-        """Topic → the feeds of its device, for topics that were seen and carry Pantau JSON."""
         self._routes = {connection: _Routes(connection.settings) for connection in self._connections}
+        self._senders = {c: Senders(partial(self._plain, routes)) for c, routes in self._routes.items()}
         self._counts_clock = counts_clock
         self._clock: int | None = None
         self._fault_logged = False
@@ -184,48 +188,52 @@ class Receiver:
             return None
         if directory is not self._directory:
             self._directory = directory
-            self._streams.clear()
+            for senders in self._senders.values():
+                senders.forget()
         by_broker = self._clock_source is ClockSource.BROKER
         now = self._later(now_ns) if by_broker else now_ns
         timeless = by_broker and now is None
         readings = Readings(directory, self._limits)
         messages_by_broker = [0] * len(self._connections)
-        decode, known, usual, size_limit = (
-            pantau_json.decode,
-            self._streams,
-            USUAL_HEADS,
-            self._limits.max_payload_bytes,
-        )
+        decode, usual, size_limit = pantau_json.decode, USUAL_HEADS, self._limits.max_payload_bytes
         for connection, _, chunk in chunks:
             number = readings.announce(connection.settings.name, chunk.topics, chunk.payloads, self._number[connection])
             readings.begin(now if by_broker else chunk.received_at, now)
             extra = 0
-            together = not timeless and self._take_together(chunk, readings, number)
-            messages_here = zip(chunk.topics, chunk.payloads, chunk.heads, strict=True)
-            for place, (topic, payload, head) in enumerate(() if together else messages_here):
-                readings.message = number + place
-                try:
-                    streams = known.get(topic)
-                    if streams is not None and head in usual and len(payload) <= size_limit and not timeless:
-                        decode(payload, streams, readings)
-                    elif topic in _FIGURES:
-                        extra += 1  # the connection has taken it
-                    else:
-                        note, routes = chunk.notes.get(place), self._routes[connection]
-                        ticked = self._handle_unusual(topic, payload, head, note, readings, timeless, routes)
-                        if ticked is not None:
-                            now = self._tick(ticked, now)
-                            extra += not self._counts_clock
-                            if timeless:  # from this on we listen, however much more this batch holds
-                                self._follow_listening(now)
-                            timeless = False
-                            readings.begin(now, now)
-                except Exception as error:
-                    # A fault of ours. The message would come again and again if it ended the pipeline.
-                    if not self._fault_logged:
-                        log.exception("a message on topic %r made the decoder fail", topic)
-                    self._fault_logged = True
-                    readings.refuse(Reason.FAULT, f"the decoder failed: {type(error).__name__}: {error}")
+            senders, spans = self._senders[connection], [(0, len(chunk.topics))]
+            while spans:
+                begin, end = spans.pop()
+                if not timeless and self._take_together(chunk, begin, end, senders, readings, number):
+                    continue
+                if end - begin > _FEW:  # perhaps only one of them is to blame
+                    middle = (begin + end) // 2
+                    spans += [(middle, end), (begin, middle)]
+                    continue
+                for place in range(begin, end):
+                    topic, payload, head = chunk.topics[place], chunk.payloads[place], chunk.heads[place]
+                    readings.message = number + place
+                    try:
+                        streams = senders.streams(topic) if head in usual else None
+                        if streams is not None and len(payload) <= size_limit and not timeless:
+                            decode(payload, streams, readings)
+                        elif topic in _FIGURES:
+                            extra += 1  # the connection has taken it
+                        else:
+                            note, routes = chunk.notes.get(place), self._routes[connection]
+                            ticked = self._handle_unusual(topic, payload, head, note, readings, timeless, routes)
+                            if ticked is not None:
+                                now = self._tick(ticked, now)
+                                extra += not self._counts_clock
+                                if timeless:  # from this on we listen, however much more this batch holds
+                                    self._follow_listening(now)
+                                timeless = False
+                                readings.begin(now, now)
+                    except Exception as error:
+                        # A fault of ours. The message would come again and again if it ended the pipeline.
+                        if not self._fault_logged:
+                            log.exception("a message on topic %r made the decoder fail", topic)
+                        self._fault_logged = True
+                        readings.refuse(Reason.FAULT, f"the decoder failed: {type(error).__name__}: {error}")
             connection.messages += len(chunk.topics) - extra
             messages_by_broker[self._number[connection]] += len(chunk.topics) - extra
         messages = sum(messages_by_broker)
@@ -463,7 +471,6 @@ class Receiver:
                 raise RefusedError(Reason.NO_TIME, _TIMELESS)
             of_model = readings.directory.payload_of.get(name.rpartition("/")[2])
             if of_model is None or of_model.format not in FORMATS or of_model.format == "pantau_json":
-                self._streams[topic] = streams
                 pantau_json.decode(payload, streams, readings)
             else:
                 routes.of_model(of_model.format).decode(name, payload, readings)
@@ -471,14 +478,43 @@ class Receiver:
             readings.refuse(refused.reason, refused.detail)
         return None
 
-    def _take_together(self, chunk: Chunk, readings: Readings, first: int) -> bool:
-        """Take a chunk of nothing but plain readings of known devices, the usual case, at once; whether it was one."""
-        streams = list(map(self._streams.get, chunk.topics))
-        if not streams or None in streams or not USUAL_HEADS.issuperset(chunk.heads):
+    def _take_together(
+        self, chunk: Chunk, begin: int, end: int, senders: Senders, readings: Readings, first: int
+    ) -> bool:
+        """Take messages of nothing but plain readings of known devices, the usual case, at once; whether they were.
+
+        ``first`` is the number of the chunk's first message.
+        """
+        topics, payloads, heads = chunk.topics, chunk.payloads, chunk.heads
+        if end - begin < len(topics):
+            topics, payloads, heads = topics[begin:end], payloads[begin:end], heads[begin:end]
+        if not topics or senders.streams(topics[0]) is None:
             return False
-        if max(map(len, chunk.payloads)) > self._limits.max_payload_bytes:
+        if heads.count(_USUAL_HEAD) != len(heads) and not USUAL_HEADS.issuperset(heads):
             return False
-        return pantau_json.decode_together(chunk.payloads, streams, readings, first)  # type: ignore[arg-type]
+        try:
+            return pantau_json.decode_together(payloads, topics, senders, readings, first + begin)
+        except Exception:  # a fault of ours: one by one it is found whose message it was
+            if not self._fault_logged:
+                log.exception("messages that came together made the decoder fail")
+            self._fault_logged = True
+            return False
+
+    def _plain(self, routes: _Routes, topic: bytes) -> Mapping[str, int] | None:
+        """The feeds of the topic's device, if it is known and sends Pantau JSON on a topic of Pantau's."""
+        assert self._directory is not None
+        if not topic.startswith(self._prefix):
+            return None
+        try:
+            device = topic[len(self._prefix) :].decode()
+        except UnicodeDecodeError:
+            return None
+        streams = self._directory.feed_of.get(device)
+        if streams is None or device == CLOCK or "/" in device or routes.feed_of(topic.decode()) is not None:
+            return None
+        of_model = self._directory.payload_of.get(device)
+        other = of_model is not None and of_model.format in FORMATS and of_model.format != "pantau_json"
+        return None if other else streams
 
     def _check_size(self, payload: bytes, head: int, note: str | None) -> None:
         if head == OVERSIZE:

@@ -11,29 +11,37 @@ T is an RFC 3339 string with a zone, or Unix seconds (|T| < 1e11), milliseconds 
 nanoseconds. Without T the time of reception counts, without a unit the property's own. ``time``, ``unit``, ``units``
 and ``device`` may be null, which means the same as leaving them out. Unknown fields are allowed and mean nothing.
 
-The first form, which nearly all devices send, takes a short way; everything else, and everything wrong, a careful one.
+Messages of the first form, or lists of it, that come together are taken together, column by column; so is nearly all
+that comes. A single one takes a short way; everything else, and everything wrong, a careful one.
 """
 
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ingest.dead_letters import Reason
-from ingest.readings import FIRST_NS, LAST_NS, Fragment, Readings, RefusedError, convert, short
+from ingest.readings import FIRST_NS, LAST_NS, Fragment, Readings, RefusedError, convert, factors_of, short
+from ingest.senders import Senders
 from telemetry.observations import NS_PER_S
 from telemetry.properties import PROPERTIES
 
+_Name = Literal[tuple(PROPERTIES)]  # type: ignore[valid-type]
+"""The decoder gives the same string each time, so that a dictionary finds it without comparing."""
+
 
 class _One(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    property: str
+    property: _Name  # type: ignore[valid-type]
     value: float
     time: int | float | str | None = None
     unit: str | None = None
@@ -42,7 +50,7 @@ class _One(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 class _Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """One of several readings."""
 
-    property: str
+    property: _Name  # type: ignore[valid-type]
     value: float
     time: int | float | str | None = None
     unit: str | None = None
@@ -55,6 +63,8 @@ class _Group(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 _decode_one = msgspec.json.Decoder(_One).decode
 _decode_lines = msgspec.json.Decoder(_One).decode_lines
+_decode_lists = msgspec.json.Decoder(list[_Item]).decode_lines
+_decode_groups = msgspec.json.Decoder(_Group).decode_lines
 _decode_many = msgspec.json.Decoder(list[_Item] | _Group).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -86,40 +96,133 @@ def decode(payload: bytes, streams: Mapping[str, int], readings: Readings) -> No
         readings.refuse(refused.reason, refused.detail)
 
 
-def decode_together(payloads: list[bytes], streams: list[Mapping[str, int]], readings: Readings, first: int) -> bool:
-    """Take messages that each hold one plain reading, all or none; whether they were taken.
+def decode_together(
+    payloads: list[bytes], topics: list[bytes], senders: Senders, readings: Readings, first: int
+) -> bool:
+    """Take messages that each hold plain readings, all or none; whether they were taken.
+
+    All of them must hold one reading each, or all a list of readings.
 
     Parameters
     ----------
-    payloads : list of bytes
-    streams : list of (property name → feed)
-        Of the device of each message.
+    payloads, topics : list of bytes
+    senders : Senders
+        Of the broker they came through.
     readings : Readings
     first : int
         Number of the first message; the others follow.
     """
-    lines = b"\n".join(payloads)
-    # Each line must be one value, or the readings of one sender could be taken for those of another. A string can't
-    # hold a line break, so a brace at the beginning of a line opens an object; in the plain form that is a new value.
-    n = len(payloads)
-    if lines[:1] != b"{" or lines.count(b"\n{") != n - 1 or lines.count(b"\n") != n - 1 or lines.count(b"{") != n:
+    lines, n = b"\n".join(payloads), len(payloads)
+    # Each line must be one value, or the readings of one sender could be taken for those of another. Without a line
+    # break in a payload, and with each beginning with a bracket, each line begins a value: nothing that is decoded here
+    # has an object or a list where a bracket at the beginning of a line would be anything else. With as many values as
+    # lines, each is one.
+    # For groups the bracket is not enough: it could be that of a reading inside the group before.
+    if lines.count(b"\n") != n - 1:
+        return False
+    if len(lines) > readings.max_payload_bytes and max(map(len, payloads)) > readings.max_payload_bytes:
         return False
     try:
-        ones = _decode_lines(lines)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        brackets = set(map(_first_byte, payloads))
+        if brackets == _BRACE:
+            if not payloads[0].startswith(_GROUP):
+                return _take_ones(_decode_lines(lines), topics, senders, readings, first)
+            if not all(payload.startswith(_GROUP) for payload in payloads):
+                return False
+            lists = [group.readings for group in _decode_groups(lines)]
+        elif brackets == _BRACKET:
+            lists = _decode_lists(lines)
+        else:
+            return False
+        return _take_lists(lists, topics, senders, readings, first)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RefusedError, IndexError):
         return False
-    if len(ones) != n:
+
+
+_BRACE, _BRACKET, _GROUP = {ord("{")}, {ord("[")}, b'{"readings"'
+_first_byte = itemgetter(0)
+
+
+def _take_ones(ones: list[_One], topics: list[bytes], senders: Senders, readings: Readings, first: int) -> bool:
+    if len(ones) != len(topics):
         return False
-    feeds = [of_device.get(one.property) for of_device, one in zip(streams, ones, strict=True)]
-    if None in feeds:
+    properties = [one.property for one in ones]
+    feeds = senders.feeds(topics, properties)
+    if feeds is None:
         return False
-    try:
-        times = _times_ns([one.time for one in ones])
-        values = [one.value if one.unit is None else convert(one.property, one.value, one.unit) for one in ones]
-    except RefusedError:
+    times = [one.time for one in ones]
+    timeless = times.count(None) == len(ones)
+    if timeless and readings.received_at is None:
         return False
-    readings.add_messages(feeds, times, values, first)  # type: ignore[arg-type]
+    observed_at = None if timeless else _times_ns(times)
+    values = _values_of(properties, [one.value for one in ones], [one.unit for one in ones])
+    readings.add_columns(feeds, observed_at, values, first)
     return True
+
+
+def _take_lists(
+    lists: list[list[_Item]], topics: list[bytes], senders: Senders, readings: Readings, first: int
+) -> bool:
+    counts = list(map(len, lists))
+    if len(lists) != len(topics) or 0 in counts:
+        return False
+    items = list(itertools.chain.from_iterable(lists))
+    properties, devices = [item.property for item in items], [item.device for item in items]
+    times = [item.time for item in items]
+    timeless = times.count(None) == len(items)
+    if timeless and readings.received_at is None:
+        return False
+    feeds: npt.NDArray[np.int32] | None
+    if devices.count(None) != len(items):
+        feeds = _feeds_behind(lists, topics, senders, readings, first)
+    elif len(set(properties)) == 1:
+        feeds = senders.feeds(topics, properties[: len(topics)])
+        feeds = None if feeds is None else np.repeat(feeds, counts)
+    else:
+        senders_of = list(itertools.chain.from_iterable(map(itertools.repeat, topics, counts)))
+        feeds = senders.feeds(senders_of, properties)
+    if feeds is None:
+        return False
+    observed_at = None if timeless else _times_ns(times)
+    values = _values_of(properties, [item.value for item in items], [item.unit for item in items])
+    readings.add_columns(feeds, observed_at, values, first, counts, _items_of)
+    return True
+
+
+def _feeds_behind(
+    lists: list[list[_Item]], topics: list[bytes], senders: Senders, readings: Readings, first: int
+) -> npt.NDArray[np.int32] | None:
+    """The feeds of items that may name other devices than that of the topic; None if there is anything odd."""
+    feeds: list[int | None] = []
+    for number, (items, topic) in enumerate(zip(lists, topics, strict=True), first):
+        readings.message = number
+        whose: dict[str | None, Mapping[str, int]] = {}
+        for device in {item.device for item in items}:
+            if device is None:
+                streams = senders.streams(topic)
+            else:
+                streams = readings.feed_of.get(device) if readings.may_speak_for(device) else None
+            if streams is None:
+                return None
+            whose[device] = streams
+        feeds += [whose[item.device].get(item.property) for item in items]
+    return None if None in feeds else np.array(feeds, dtype=np.int32)
+
+
+def _values_of(properties: list[str], values: list[float], units: list[str | None]) -> npt.NDArray[np.float64]:
+    """Values in the units of their properties. Raises RefusedError."""
+    if units.count(None) == len(units):
+        return np.array(values, dtype=np.float64)
+    factors = {
+        (name, unit): (1.0, 0.0) if unit is None else factors_of(name, unit)
+        for name, unit in set(zip(properties, units, strict=True))
+    }
+    column = np.array(values, dtype=np.float64)
+    if set(factors.values()) == {(1.0, 0.0)}:
+        return column
+    scale, offset = np.array([factors[pair] for pair in zip(properties, units, strict=True)], dtype=np.float64).T
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused later
+        return np.where((scale == 1) & (offset == 0), column, column * scale + offset)
 
 
 class PantauJson:
@@ -213,15 +316,41 @@ def time_ns(time: object, path: str = "$.time") -> int:
     return ns
 
 
-def _times_ns(times: list[Any]) -> list[int]:
-    """``time_ns`` of each; whole numbers, of which there are many, at once."""
-    if set(map(type, times)) == {int} and max(map(abs, times)) < LAST_NS:
+def _times_ns(times: Sequence[Any]) -> npt.NDArray[np.int64]:
+    """``time_ns`` of each, at once where they are alike. Raises RefusedError."""
+    kinds = set(map(type, times))
+    found: npt.NDArray[np.int64] | None = None
+    if kinds == {int}:
+        found = _whole_ns(times)
+    elif kinds == {str}:
+        found = strings_ns(times)
+    elif kinds == {float}:
+        found = _fractions_ns(times)
+    return np.array([time_ns(time) for time in times], dtype=np.int64) if found is None else found
+
+
+def _whole_ns(times: Sequence[int]) -> npt.NDArray[np.int64] | None:
+    """``time_ns`` of each whole number; None if one is outside of int64."""
+    try:
         number = np.array(times, dtype=np.int64)
-        size = np.abs(number)
-        scale = np.select([size < 10**11, size < 10**14, size < 10**17], [NS_PER_S, 1_000_000, 1000], 1)
-        if (size <= LAST_NS // scale).all():
-            return (number * scale).tolist()  # type: ignore[no-any-return]
-    return [time_ns(time) for time in times]
+    except OverflowError:
+        return None
+    if min(times) == FIRST_NS:  # it has no absolute value
+        return None
+    size = np.abs(number)
+    scale = np.select([size < 10**11, size < 10**14, size < 10**17], [NS_PER_S, 1_000_000, 1000], 1)
+    return number * scale if (size <= LAST_NS // scale).all() else None
+
+
+def _fractions_ns(times: Sequence[float]) -> npt.NDArray[np.int64] | None:
+    """``time_ns`` of each number of seconds or milliseconds with a fraction; None if one is anything else."""
+    number = np.array(times, dtype=np.float64)
+    size = np.abs(number)
+    in_s = size < LAST_NS / NS_PER_S - 1
+    if not (in_s | ((size >= 1e11) & (size < LAST_NS / 1e6 - 1))).all():
+        return None
+    us: npt.NDArray[np.int64] = np.rint(number * np.where(in_s, 1e6, 1e3)).astype(np.int64)
+    return us * 1000
 
 
 _HEAD = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)", re.ASCII)
@@ -263,6 +392,99 @@ def _string_ns(time: str, path: str) -> int:
     if len(time) < 50:
         _tails[time[16:]] = tail_ns
     return head_ns + tail_ns
+
+
+_AT = (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18)
+"""Where the digits of ``2024-11-24T11:32:11`` stand."""
+_MARKS = ((4, b"-"), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":"))
+_KINDS_OF_TIMES = 12
+
+
+def strings_ns(times: Sequence[str]) -> npt.NDArray[np.int64] | None:
+    """``time_ns`` of RFC 3339 strings, at once; None if one of them is anything but usual, or too few are alike.
+
+    Examples
+    --------
+    >>> strings_ns(["2024-11-24T18:32:11.25+07:00", "2024-11-24T11:32:11Z"]).tolist()
+    [1732447931250000000, 1732447931000000000]
+    """
+    lengths = list(map(len, times))
+    kinds = set(lengths)
+    if len(kinds) == 1:
+        return _alike_ns("".join(times), len(times), lengths[0])
+    if len(kinds) > _KINDS_OF_TIMES:
+        return None
+    length, found = np.array(lengths), np.empty(len(times), dtype=np.int64)
+    for kind in kinds:
+        which = np.flatnonzero(length == kind)
+        some = _alike_ns("".join([times[i] for i in which.tolist()]), which.size, kind)
+        if some is None:
+            return None
+        found[which] = some
+    return found
+
+
+def _alike_ns(text: str, n: int, length: int) -> npt.NDArray[np.int64] | None:
+    """``strings_ns`` of ``n`` times of equal length, one behind the other."""
+    if not 20 <= length < 50 or not text.isascii():
+        return None
+    octets = np.ascontiguousarray(np.frombuffer(text.encode(), dtype=np.uint8).reshape(n, length).T)
+    utc = (octets[-1] | 0x20) == ord("z")
+    if utc.all():
+        zone, body = 0, length - 1
+    elif utc.any() or length < 25:
+        return None
+    else:
+        zone, body = 1, length - 6
+    if body == 20 or any(not np.isin(octets[at], np.frombuffer(marks, dtype=np.uint8)).all() for at, marks in _MARKS):
+        return None
+    digits = octets - 48
+    at = [*_AT, *range(20, body), *((body + i for i in (1, 2, 4, 5)) if zone else ())]
+    if (digits[at] > 9).any() or (body > 19 and (octets[19] != ord(".")).any()):
+        return None
+    of_day = digits.astype(np.int64)
+    hour, minute, second = (of_day[i] * 10 + of_day[i + 1] for i in (11, 14, 17))
+    if (hour > 23).any() or (minute > 59).any() or (second > 60).any():
+        return None
+    seconds = hour * 3600 + minute * 60 + second
+    if zone:
+        sign, zone_hour, zone_minute = octets[body], *(of_day[body + i] * 10 + of_day[body + i + 1] for i in (1, 4))
+        ahead = sign == ord("+")
+        odd = ~ahead & (sign != ord("-")) | (octets[body + 3] != ord(":")) | (zone_hour > 23) | (zone_minute > 59)
+        if odd.any():
+            return None
+        seconds -= np.where(ahead, 1, -1) * (zone_hour * 3600 + zone_minute * 60)
+    date = of_day[0:4].T @ _THOUSANDS * 10_000 + (of_day[5:7].T @ _TENS) * 100 + of_day[8:10].T @ _TENS
+    days = _days_of(date)
+    if days is None:
+        return None
+    ns: npt.NDArray[np.int64] = (days * 86_400 + seconds) * NS_PER_S
+    for place in range(20, min(body, 29)):
+        ns += of_day[place] * 10 ** (28 - place)
+    return ns
+
+
+_THOUSANDS, _TENS = np.array([1000, 100, 10, 1]), np.array([10, 1])
+
+
+def _days_of(date: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    """Days since 1970 of dates like 20241124; None if one is none, or not within the years that int64 can say."""
+    one = bool((date == date[0]).all())
+    dates, which = (date[:1], np.zeros(date.shape, dtype=np.intp)) if one else np.unique(date, return_inverse=True)
+    days = []
+    for number in dates.tolist():
+        year, month, day = number // 10_000, number // 100 % 100, number % 100
+        if not 1678 <= year <= 2261:
+            return None
+        try:
+            days.append(datetime.date(year, month, day).toordinal() - _DAY_0)
+        except ValueError:
+            return None
+    found: npt.NDArray[np.int64] = np.array(days, dtype=np.int64)[which]
+    return found
+
+
+_DAY_0 = datetime.date(1970, 1, 1).toordinal()
 
 
 def parse(payload: bytes) -> Any:

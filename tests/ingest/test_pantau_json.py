@@ -16,6 +16,7 @@ from ingest.dead_letters import DeadLetter, Reason
 from ingest.formats import pantau_json
 from ingest.formats.pantau_json import decode_clock, time_ns
 from ingest.readings import Readings, RefusedError
+from ingest.senders import Senders
 from ingest.settings import Limits
 from telemetry.observations import Observations
 from telemetry.properties import PROPERTIES, conversion
@@ -25,6 +26,7 @@ CITY = directory()
 NOW = 1_732_447_931_000_000_000  # 2024-11-24T11:32:11Z
 S = 1_000_000_000
 NOW_TEXT = "2024-11-24T11:32:11Z"
+SENDERS = Senders(lambda topic: CITY.feed_of.get(topic.decode().rpartition("/")[2]))
 
 
 def decode(
@@ -608,7 +610,8 @@ def test_messages_that_are_taken_together_are_taken_as_they_are_one_by_one(paylo
     for number, payload in enumerate(payloads):
         alone.message = number
         pantau_json.decode(payload, CITY.feed_of["gauge-1"], alone)
-    if pantau_json.decode_together(payloads, [CITY.feed_of["gauge-1"]] * len(payloads), together, 0):
+    topics = [topic("gauge-1").encode()] * len(payloads)
+    if pantau_json.decode_together(payloads, topics, SENDERS, together, 0):
         assert (together.feed, together.observed_at, together.value) == (alone.feed, alone.observed_at, alone.value)
         assert together.origin == alone.origin and alone.dead_letters == []
     else:
@@ -620,5 +623,5 @@ def test_a_chunk_of_plain_messages_is_taken_together() -> None:
     readings = Readings(CITY, Limits())
     readings.announce("main", [b"pantau/v1/demo/lamp-1"] * 3, payloads)
     readings.begin(NOW, NOW)
-    assert pantau_json.decode_together(payloads, [CITY.feed_of["lamp-1"]] * 3, readings, 0)
+    assert pantau_json.decode_together(payloads, [b"pantau/v1/demo/lamp-1"] * 3, SENDERS, readings, 0)
     assert readings.value == [1.0, 2.0, 3.0] and readings.origin == [0, 1, 2]
