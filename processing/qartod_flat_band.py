@@ -38,6 +38,10 @@ from telemetry.quality import FAIL, GOOD, SUSPECT
 NEVER = np.iinfo(np.int64).min
 """Stands for "not yet" where a time is expected."""
 
+_NEVER_OLD = np.iinfo(np.int64).max
+_ROWS_WORTH_A_ROUND = 50
+"""A round over the datastreams takes about 40 numpy calls; with fewer rows in each, doubling is faster."""
+
 
 @dataclass(frozen=True, slots=True)
 class FlatBand:
@@ -131,36 +135,85 @@ def flat_band(
     if not present.row.size:
         return band, flag
     width = of_segment(tolerance, segments)
-    rows = _Rows.of(band, present, observed_at, width)
+    longest_gap = nanoseconds(of_segment(longest_gap_s, segments))
+    at = observed_at[present.row]
+    after = _copied(band, width)
+    longest = int((present.end - present.begin).max())
+    if longest <= 4 or longest * _ROWS_WORTH_A_ROUND <= at.shape[0]:
+        since, moved = _by_rounds(after, present, at, width, longest_gap)
+    else:
+        since, moved = _by_doubling(after, present, at, width, longest_gap)
+
+    age = at - since
+    verdict = flag[present.row]
+    on = np.zeros(verdict.shape, dtype=np.bool_)
+    for seconds, bad in ((suspect_s, SUSPECT), (fail_s, FAIL)):
+        long = of_segment(seconds, segments)
+        used = np.isfinite(long) & np.isfinite(width)
+        if not used.any():
+            continue
+        old = age >= np.where(used, nanoseconds(long), _NEVER_OLD)[present.segment]
+        verdict[old] = bad
+        on |= used[present.segment]
+    verdict[on & moved & (verdict < SUSPECT)] = GOOD
+    flag[present.row] = verdict
+    return after, flag
+
+
+def _copied(band: FlatBand, width: Floats) -> FlatBand:
+    """A copy to be worked on. A run that is no longer flat, since the tolerance was lowered, is forgotten."""
+    known = (band.since != NEVER) & _flat(band.low, band.high, width)
+    return FlatBand(
+        np.where(known, band.since, NEVER),
+        np.where(known, band.newest_at, NEVER),
+        np.where(known, band.low, np.nan),
+        np.where(known, band.high, np.nan),
+        band.moved & known,
+    )
+
+
+def _by_rounds(band: FlatBand, present: Present, at: Ints, width: Floats, longest_gap: Ints) -> tuple[Ints, Bools]:
+    """Since when each row's run lasts, and whether it began with a move; brings ``band`` up to date.
+
+    First the first row of each datastream, then the second, ...: for many datastreams with few rows each.
+    """
+    since, moved = np.empty(at.shape, np.int64), np.empty(at.shape, np.bool_)
+    count = present.end - present.begin
+    for number in range(int(count.max())):
+        stream = np.flatnonzero(count > number)
+        row = present.begin[stream] + number
+        x, now = present.value[row], at[row]
+        run_since, newest = band.since[stream], band.newest_at[stream]
+        low, high = np.fmin(band.low[stream], x), np.fmax(band.high[stream], x)  # NaN: there is no run yet
+        first = run_since == NEVER
+        first |= now - np.where(first, now, newest) > longest_gap[stream]
+        broken = ~first & ~_flat(low, high, width[stream])
+        begins = first | broken
+        since[row] = band.since[stream] = np.where(begins, now, run_since)
+        moved[row] = band.moved[stream] = np.where(begins, broken, band.moved[stream])
+        band.low[stream], band.high[stream] = np.where(begins, x, low), np.where(begins, x, high)
+        band.newest_at[stream] = now
+    return since, moved
+
+
+def _by_doubling(band: FlatBand, present: Present, at: Ints, width: Floats, longest_gap: Ints) -> tuple[Ints, Bools]:
+    """The same for few datastreams with many rows each."""
+    rows = _Rows.of(band, present, at)
     segment = rows.segments.of_row
     gap = np.ones(segment.shape, dtype=np.bool_)
-    longest_gap = nanoseconds(of_segment(longest_gap_s, segments))
     gap[1:] = (segment[1:] != segment[:-1]) | (np.diff(rows.at) > longest_gap[rows.stream[1:]])
     begins = _runs(gap, _next_break(rows.value, width[rows.stream], gap))
     run = last_true(begins, rows.segments)
     since = rows.since[run]
     moved = np.where(gap[run], rows.moved[run], True)
 
-    age, moved_new = (rows.at - since)[rows.new], moved[rows.new]
-    verdict = flag[present.row]
-    on = np.zeros(verdict.shape, dtype=np.bool_)
-    for seconds, bad in ((suspect_s, SUSPECT), (fail_s, FAIL)):
-        long = of_segment(seconds, segments)
-        used = (np.isfinite(long) & np.isfinite(width))[present.segment]
-        verdict[used & (age >= nanoseconds(long)[present.segment])] = bad
-        on |= used
-    verdict[on & moved_new & (verdict < SUSPECT)] = GOOD
-    flag[present.row] = verdict
-
     last = rows.segments.end - 1
     in_last_run = np.arange(run.shape[0]) >= run[last][segment]
-    low = np.minimum.reduceat(np.where(in_last_run, rows.value, np.inf), rows.segments.start)
-    high = np.maximum.reduceat(np.where(in_last_run, rows.value, -np.inf), rows.segments.start)
-    after = FlatBand(band.since.copy(), band.newest_at.copy(), band.low.copy(), band.high.copy(), band.moved.copy())
     stream = rows.segments.key
-    after.since[stream], after.newest_at[stream] = since[last], rows.at[last]
-    after.low[stream], after.high[stream], after.moved[stream] = low, high, moved[last]
-    return after, flag
+    band.since[stream], band.newest_at[stream], band.moved[stream] = since[last], rows.at[last], moved[last]
+    band.low[stream] = np.minimum.reduceat(np.where(in_last_run, rows.value, np.inf), rows.segments.start)
+    band.high[stream] = np.maximum.reduceat(np.where(in_last_run, rows.value, -np.inf), rows.segments.start)
+    return since[rows.new], moved[rows.new]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +230,10 @@ class _Rows:
     new: Bools
 
     @classmethod
-    def of(cls, band: FlatBand, present: Present, observed_at: Ints, width: Floats) -> Self:
-        # A run that is no longer flat, since the tolerance was lowered, is forgotten.
-        carried = np.flatnonzero((band.since != NEVER) & _flat(band.low, band.high, width))
+    def of(cls, band: FlatBand, present: Present, new_at: Ints) -> Self:
+        carried = np.flatnonzero(band.since != NEVER)
         stream = np.concatenate([carried, carried, present.segment])
         order = np.argsort(stream, kind="stable")
-        new_at = observed_at[present.row]
         at = np.concatenate([band.newest_at[carried], band.newest_at[carried], new_at])[order]
         since = np.concatenate([band.since[carried], band.since[carried], new_at])[order]
         value = np.concatenate([band.low[carried], band.high[carried], present.value])[order]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from processing import qartod_flat_band
 from processing.qartod_flat_band import NEVER, FlatBand, flat_band
 from processing.qartod_windows import flat_line
 from processing.segments import Segments
@@ -112,6 +113,28 @@ def test_while_all_values_since_some_moment_are_flat_one_run_begins_at_most(s: S
                 values = s.value[i : j + 1][~np.isnan(s.value[i : j + 1])]
                 if values.size and (np.ptp(values) < tolerance or np.ptp(values) == 0):
                     assert sum(i < b <= j for b in breaks) <= 1
+
+
+def test_many_datastreams_with_few_readings_go_by_rounds_and_are_the_same(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(7)
+    segments = Segments.of(np.repeat(np.arange(600, dtype=np.int32), rng.integers(1, 9, 600)))
+    n = segments.of_row.shape[0]
+    at = np.cumsum(rng.integers(1, 9, n)) * S
+    value = np.where(rng.random(n) < 0.1, np.nan, rng.integers(0, 3, n).astype(np.float64))
+    band = FlatBand.none(600)
+    after: list[FlatBand] = []
+    flags: list[np.ndarray] = []
+    for _ in range(2):
+        for rows_worth_a_round in (0, 10**9):
+            monkeypatch.setattr(qartod_flat_band, "_ROWS_WORTH_A_ROUND", rows_worth_a_round)
+            result = flat_band(band, value, at, segments, tolerance=1.5, suspect_s=6.0, fail_s=12.0, longest_gap_s=7.0)
+            after.append(result[0])
+            flags.append(result[1])
+        for name in ("since", "newest_at", "low", "high", "moved"):
+            assert np.array_equal(getattr(after[-1], name), getattr(after[-2], name), equal_nan=name in ("low", "high"))
+        assert np.array_equal(flags[-1], flags[-2])
+        assert set(flags[-1].tolist()) == {GOOD, UNKNOWN, SUSPECT, FAIL, MISSING}
+        band, at = after[-1], at + int(at[-1])
 
 
 def test_a_stuck_sensor_over_six_hours_of_minutes_in_batches_of_one():
