@@ -33,7 +33,7 @@ from processing.qartod_rows import (
     of_segment,
 )
 from processing.segments import Segments, last_true
-from telemetry.quality import FAIL, GOOD, SUSPECT
+from telemetry.quality import FAIL, GOOD, SUSPECT, UNKNOWN
 
 NEVER = np.iinfo(np.int64).min
 """Stands for "not yet" where a time is expected."""
@@ -145,17 +145,17 @@ def flat_band(
         since, moved = _by_doubling(after, present, at, width, longest_gap)
 
     age = at - since
-    verdict = flag[present.row]
-    on = np.zeros(verdict.shape, dtype=np.bool_)
+    verdict = np.where(moved, np.uint8(GOOD), np.uint8(UNKNOWN))
+    on = np.zeros(segments.key.shape, dtype=np.bool_)
     for seconds, bad in ((suspect_s, SUSPECT), (fail_s, FAIL)):
         long = of_segment(seconds, segments)
         used = np.isfinite(long) & np.isfinite(width)
-        if not used.any():
-            continue
-        old = age >= np.where(used, nanoseconds(long), _NEVER_OLD)[present.segment]
-        verdict[old] = bad
-        on |= used[present.segment]
-    verdict[on & moved & (verdict < SUSPECT)] = GOOD
+        on |= used
+        if used.any():
+            old = age >= np.where(used, nanoseconds(long), _NEVER_OLD)[present.segment]
+            np.copyto(verdict, np.uint8(bad), where=old)
+    if not on.all():
+        np.copyto(verdict, np.uint8(UNKNOWN), where=~on[present.segment])
     flag[present.row] = verdict
     return after, flag
 
@@ -180,7 +180,8 @@ def _by_rounds(band: FlatBand, present: Present, at: Ints, width: Floats, longes
     since, moved = np.empty(at.shape, np.int64), np.empty(at.shape, np.bool_)
     count = present.end - present.begin
     for number in range(int(count.max())):
-        stream = np.flatnonzero(count > number)
+        has = count > number
+        stream = slice(None) if has.all() else np.flatnonzero(has)
         row = present.begin[stream] + number
         x, now = present.value[row], at[row]
         run_since, newest = band.since[stream], band.newest_at[stream]

@@ -116,10 +116,12 @@ class Present:
         >>> p.row, p.begin, p.end
         (array([1, 2]), array([0, 1, 2]), array([1, 2, 2]))
         """
-        row = np.flatnonzero(np.isfinite(value))
-        begin = np.searchsorted(row, segments.start)
-        end = np.searchsorted(row, segments.end)
-        return cls(row, value[row], segments.of_row[row], begin, end)
+        finite = np.isfinite(value)
+        if finite.all():
+            return cls(np.arange(value.shape[0]), value, segments.of_row, segments.start, segments.end)
+        row = np.flatnonzero(finite)
+        before = np.concatenate([[0], np.cumsum(finite)])
+        return cls(row, value[row], segments.of_row[row], before[segments.start], before[segments.end])
 
 
 def newest_at(observed_at: Ints, at: Ints, begin: Index, end: Index) -> Index:
