@@ -2,7 +2,7 @@
 
 The session is persistent, so the broker keeps what we have not acknowledged; acknowledgements are sent only when
 ``acknowledge`` is called, which the runtime does once the messages are in the journal. Reads are gathered over some
-2 ms, since it is the wake-ups that cost, not the bytes. What the messages mean is left to ``receiver``.
+5 ms, since it is the wake-ups that cost, not the bytes. What the messages mean is left to ``receiver``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FIGURES = (DROPPED_TOPIC, STORED_TOPIC, RETAINED_TOPIC)
 _FIGURE_NAMES = {name.encode(): name for name in FIGURES}
 _QOS_0 = (0x30, 0x31)
 """First bytes of PUBLISH packets at QoS 0; the second is of a stored message."""
-_COALESCE_S = 0.002
+_COALESCE_S = 0.005
 _READ_BYTES = 65_536
 _READS_AT_ONCE = 16
 _STEADY_S = 10.0

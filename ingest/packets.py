@@ -58,6 +58,16 @@ class Chunk:
         self.payloads.append(payload)
         self.heads.append(head)
 
+    def append(self, other: Chunk) -> None:
+        """Append the messages of another chunk."""
+        for place, note in other.notes.items():
+            self.notes[len(self.topics) + place] = note
+        self.topics += other.topics
+        self.payloads += other.payloads
+        self.heads += other.heads
+        self.packet_ids += other.packet_ids
+        self.size += other.size
+
 
 def pubacks(packet_ids: bytes | bytearray) -> bytes:
     """The PUBACK packets (reason: success) for ``packet_ids``, of two bytes each.

@@ -43,7 +43,7 @@ class _Block(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Readings from ``first`` on, up to the next run, were received together."""
+    """Readings of the messages from number ``first`` on, up to the next run, were received together."""
 
     first: int
     received_at: int | None
@@ -171,10 +171,13 @@ class Readings:
         self._payloads += payloads
         return first
 
-    def begin(self, received_at: int | None, now: int | None) -> None:
-        """From here on messages were received at ``received_at`` and are judged by ``now``. [ns since 1970 UTC]"""
+    def begin(self, received_at: int | None, now: int | None, first: int | None = None) -> None:
+        """Messages from number ``first`` on (``message``) were received at ``received_at`` and are judged by ``now``.
+
+        Until the next one; of two from the same number on the later counts. [ns since 1970 UTC]
+        """
         self.received_at = received_at
-        self._runs.append(_Run(len(self), received_at, now, self._broker))
+        self._runs.append(_Run(self.message if first is None else first, received_at, now, self._broker))
 
     def read_as(self, format_name: str) -> None:
         """The message being decoded came on a feed, in this format."""
@@ -337,13 +340,16 @@ class Readings:
         """
         feed, observed_at, raw_value, origin = self._columns()
         n = feed.shape[0]
-        lengths = np.diff([*(run.first for run in self._runs), n])
+        runs = sorted(self._runs, key=lambda run: run.first)
+        lengths = np.diff([*np.searchsorted(origin, [run.first for run in runs]), n])
 
         def column(of_run: Callable[[_Run], int], dtype: type[np.generic] = np.int64) -> npt.NDArray[Any]:
-            return np.repeat(np.array([of_run(run) for run in self._runs], dtype=dtype), lengths)
+            return np.repeat(np.array([of_run(run) for run in runs], dtype=dtype), lengths)
 
         received_at = column(lambda run: 0 if run.received_at is None else run.received_at)
         np.copyto(received_at, observed_at, where=column(lambda run: run.received_at is None, np.bool_))
+        if self._timeless and len(runs) > 1:  # readings that were taken together need not have come together
+            observed_at[self._timeless] = received_at[self._timeless]
         latest, oldest = column(lambda run: self._latest(run.now)), column(lambda run: self._oldest(run.now))
         installed = self.directory.installed
         observed_at, remark = self._by_rule(feed, observed_at, received_at)

@@ -6,11 +6,12 @@ and hands back the acknowledgements once the caller has made a batch durable.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from ingest.formats import FORMATS, Format, pantau_json
 from ingest.mending import Retaken
 from ingest.packets import MALFORMED, OVERSIZE, RETAINED_BIT, USUAL_HEADS, Chunk
 from ingest.rates import Rates
-from ingest.readings import Readings, RefusedError, short
+from ingest.readings import LAST_NS, Readings, RefusedError, short
 from ingest.senders import Senders
 from ingest.settings import BrokerSettings, ClockSource, Limits
 from telemetry.brokers import UNKNOWN_BROKER, BrokerLink, listening_since
@@ -36,6 +37,8 @@ _FIGURES = frozenset(topic.encode() for topic in FIGURES)
 _TIMELESS = "the broker's clock has not spoken yet: publish it before readings"
 _USUAL_HEAD = 0x32
 _TOPICS_REMEMBERED = 200_000
+_TOGETHER_BYTES = 200_000
+"""About so much is decoded together."""
 _FEW = 8
 """So many messages are taken one by one where they can't be taken together."""
 
@@ -192,55 +195,31 @@ class Receiver:
                 senders.forget()
         by_broker = self._clock_source is ClockSource.BROKER
         now = self._later(now_ns) if by_broker else now_ns
-        timeless = by_broker and now is None
         readings = Readings(directory, self._limits)
         messages_by_broker = [0] * len(self._connections)
-        decode, usual, size_limit = pantau_json.decode, USUAL_HEADS, self._limits.max_payload_bytes
-        for connection, _, chunk in chunks:
-            number = readings.announce(connection.settings.name, chunk.topics, chunk.payloads, self._number[connection])
-            readings.begin(now if by_broker else chunk.received_at, now)
-            extra = 0
-            senders, spans = self._senders[connection], [(0, len(chunk.topics))]
-            while spans:
-                begin, end = spans.pop()
-                if not timeless and self._take_together(chunk, begin, end, senders, readings, number):
-                    continue
-                if end - begin > _FEW:  # perhaps only one of them is to blame
-                    middle = (begin + end) // 2
-                    spans += [(middle, end), (begin, middle)]
-                    continue
-                for place in range(begin, end):
-                    topic, payload, head = chunk.topics[place], chunk.payloads[place], chunk.heads[place]
-                    readings.message = number + place
-                    try:
-                        streams = senders.streams(topic) if head in usual else None
-                        if streams is not None and len(payload) <= size_limit and not timeless:
-                            decode(payload, streams, readings)
-                        elif topic in _FIGURES:
-                            extra += 1  # the connection has taken it
-                        else:
-                            note, routes = chunk.notes.get(place), self._routes[connection]
-                            ticked = self._handle_unusual(topic, payload, head, note, readings, timeless, routes)
-                            if ticked is not None:
-                                now = self._tick(ticked, now)
-                                extra += not self._counts_clock
-                                if timeless:  # from this on we listen, however much more this batch holds
-                                    self._follow_listening(now)
-                                timeless = False
-                                readings.begin(now, now)
-                    except Exception as error:
-                        # A fault of ours. The message would come again and again if it ended the pipeline.
-                        if not self._fault_logged:
-                            log.exception("a message on topic %r made the decoder fail", topic)
-                        self._fault_logged = True
-                        readings.refuse(Reason.FAULT, f"the decoder failed: {type(error).__name__}: {error}")
-            connection.messages += len(chunk.topics) - extra
-            messages_by_broker[self._number[connection]] += len(chunk.topics) - extra
-        messages = sum(messages_by_broker)
+        for connection, parts in _joined(chunks):
+            number, place = self._number[connection], 0
+            messages = Chunk(0) if len(parts) > 1 else parts[0]
+            received: list[tuple[int, int]] = []
+            for part in parts:
+                received.append((place, part.received_at))
+                if len(parts) > 1:
+                    messages.append(part)
+                place += len(part.topics)
+            first = readings.announce(connection.settings.name, messages.topics, messages.payloads, number)
+            if by_broker:
+                readings.begin(now, now, first)
+            else:
+                for place, received_at in reversed(received):  # the first one stays
+                    readings.begin(received_at, now, first + place)
+            of_others, now = self._read_all(connection, messages, None if by_broker else received, readings, first, now)
+            connection.messages += len(messages.topics) - of_others
+            messages_by_broker[number] += len(messages.topics) - of_others
+        total = sum(messages_by_broker)
         receipts = [
             (connection, session, chunk.packet_ids) for connection, session, chunk in chunks if chunk.packet_ids
         ]
-        if not messages and not receipts:
+        if not total and not receipts:
             return None
         self._follow_listening(now)
         for message, request_topic, request in readings.requests:
@@ -250,7 +229,7 @@ class Receiver:
             observations=observations,
             dead_letters=readings.dead_letters + excess,
             clock=self._clock if by_broker else None,
-            messages=messages,
+            messages=total,
             brokers=self.brokers,
             receipts=receipts,
             presences=tuple(readings.presences),
@@ -478,6 +457,72 @@ class Receiver:
             readings.refuse(refused.reason, refused.detail)
         return None
 
+    def _read_all(
+        self,
+        connection: Connection,
+        messages: Chunk,
+        received: list[tuple[int, int]] | None,
+        readings: Readings,
+        first: int,
+        now: int | None,
+    ) -> tuple[int, int | None]:
+        """Read messages of one broker, as many of them together as can be.
+
+        Parameters
+        ----------
+        messages : Chunk
+        received : list of (int, int), optional
+            From which place on messages were received when. [ns since 1970 UTC] None: by the broker's clock.
+        first : int
+            Number of the first message.
+        now : int or None
+            [ns since 1970 UTC]
+
+        Returns
+        -------
+        How many of them do not count as messages, and ``now`` as the broker's clock has moved it.
+        """
+        usual, size_limit, extra = USUAL_HEADS, self._limits.max_payload_bytes, 0
+        senders, routes = self._senders[connection], self._routes[connection]
+        timeless = received is None and now is None
+        spans = [(0, len(messages.topics))]
+        while spans:
+            begin, end = spans.pop()
+            if not timeless and self._take_together(messages, begin, end, senders, readings, first):
+                continue
+            if end - begin > _FEW:  # perhaps only one of them is to blame
+                middle = (begin + end) // 2
+                spans += [(middle, end), (begin, middle)]
+                continue
+            for place in range(begin, end):
+                topic, payload, head = messages.topics[place], messages.payloads[place], messages.heads[place]
+                readings.message = first + place
+                if received is not None:
+                    readings.received_at = received[bisect.bisect_right(received, (place, LAST_NS)) - 1][1]
+                try:
+                    streams = senders.streams(topic) if head in usual else None
+                    if streams is not None and len(payload) <= size_limit and not timeless:
+                        pantau_json.decode(payload, streams, readings)
+                    elif topic in _FIGURES:
+                        extra += 1  # the connection has taken it
+                    else:
+                        note = messages.notes.get(place)
+                        ticked = self._handle_unusual(topic, payload, head, note, readings, timeless, routes)
+                        if ticked is not None:
+                            now = self._tick(ticked, now)
+                            extra += not self._counts_clock
+                            if timeless:  # from this on we listen, however much more this batch holds
+                                self._follow_listening(now)
+                            timeless = False
+                            readings.begin(now, now, readings.message)
+                except Exception as error:
+                    # A fault of ours. The message would come again and again if it ended the pipeline.
+                    if not self._fault_logged:
+                        log.exception("a message on topic %r made the decoder fail", topic)
+                    self._fault_logged = True
+                    readings.refuse(Reason.FAULT, f"the decoder failed: {type(error).__name__}: {error}")
+        return extra, now
+
     def _take_together(
         self, chunk: Chunk, begin: int, end: int, senders: Senders, readings: Readings, first: int
     ) -> bool:
@@ -547,6 +592,20 @@ class Receiver:
         if streams is None:
             raise RefusedError(Reason.UNKNOWN_DEVICE, f"device {short(device)} is not registered in {self._city}")
         return streams
+
+
+def _joined(
+    chunks: Sequence[tuple[Connection, int, Chunk]],
+) -> Iterator[tuple[Connection, list[Chunk]]]:
+    """The chunks of each broker that follow each other, up to a size that a processor's cache holds."""
+    parts: list[Chunk] = []
+    size = 0
+    for i, (connection, _, chunk) in enumerate(chunks):
+        parts.append(chunk)
+        size += chunk.size
+        if i + 1 == len(chunks) or chunks[i + 1][0] is not connection or size >= _TOGETHER_BYTES:
+            yield connection, parts
+            parts, size = [], 0
 
 
 class _Feed(NamedTuple):
