@@ -28,7 +28,7 @@ from processing.qartod_rows import (
     of_segment,
 )
 from processing.segments import Segments
-from telemetry.quality import FAIL, GOOD, SUSPECT
+from telemetry.quality import FAIL, GOOD, SUSPECT, UNKNOWN
 
 
 class Spread(Enum):
@@ -51,7 +51,7 @@ def flat_line(
     """Flag readings at the end of a stretch in which nothing has moved for too long.
 
     A reading is flat for ``T`` seconds if the values from the newest one that is at least ``T`` old up to itself have
-    a range below ``tolerance``, or are all equal. Zero rain and a dark lamp are flat by right: switch the test off.
+    a range below ``tolerance``, or are all equal. Zero rain and a dark lamp are so by right: see ``flat_by_right``.
 
     History: all readings with a value back to one that is at least ``max(suspect_s, fail_s)`` old. With less, a flag
     is the same, or UNKNOWN, or SUSPECT instead of FAIL.
@@ -214,6 +214,49 @@ def attenuated(
     verdict[evaluated & np.isfinite(fail_of) & (moved < fail_of)] = FAIL
     flag[present.row] = verdict
     return flag
+
+
+def flat_by_right(
+    flag: Flags, value: Floats, segments: Segments, *, right_min: PerStream, right_max: PerStream
+) -> Flags:
+    """Take back what a test of flatness says about values at which the signal may well stand still.
+
+    Rain of 0, a lamp's power of 0 by day, and water at its freezing point stay there for days; the same sensor stuck
+    at another value is still found.
+
+    Parameters
+    ----------
+    flag : (n,) uint8 array
+        From ``flat_line``, ``flat_band`` or ``attenuated``.
+    value : (n,) float array
+        [unit of the property]
+    segments : Segments
+        The rows of each datastream.
+    right_min, right_max : float or (segments,) float array
+        The values at which it may stand still, bounds included; NaN: there are none. Infinite: no bound on that side.
+
+    Returns
+    -------
+    (n,) uint8 array
+        UNKNOWN instead of SUSPECT and FAIL there; else ``flag``.
+
+    Raises
+    ------
+    ValueError
+        Shapes differ.
+
+    Examples
+    --------
+    >>> s = Segments.of(np.zeros(2, np.int32))
+    >>> flat_by_right(np.array([4, 4], np.uint8), np.array([0.0, 1.2]), s, right_min=0.0, right_max=0.0)
+    array([2, 4], dtype=uint8)
+    """
+    check_rows(segments, value)
+    if flag.shape != value.shape:
+        raise ValueError(f"flag must have the shape of value {value.shape}, got {flag.shape}")
+    low, high = (np.broadcast_to(np.asarray(x, dtype=np.float64), segments.key.shape) for x in (right_min, right_max))
+    at_rest = (value >= low[segments.of_row]) & (value <= high[segments.of_row])
+    return np.where(at_rest & ((flag == SUSPECT) | (flag == FAIL)), np.uint8(UNKNOWN), flag)
 
 
 def _range(value: Floats, count: Index) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing.qartod_rows import Present
-from processing.qartod_windows import Spread, attenuated, flat_line
+from processing.qartod_windows import Spread, attenuated, flat_by_right, flat_line
 from processing.segments import Segments
 from telemetry.observations import NS_PER_S
 from telemetry.quality import FAIL, GOOD, MISSING, SUSPECT, UNKNOWN
@@ -133,6 +133,23 @@ def test_a_wider_tolerance_and_a_shorter_time_flag_more(s: Streams, tolerance: f
 
     assert np.all(flagged(tolerance, seconds) <= flagged(tolerance * times + 1, seconds))
     assert np.all(flagged(tolerance, seconds * times) <= flagged(tolerance, seconds))
+
+
+def test_zero_rain_is_flat_by_right_and_a_gauge_stuck_in_rain_is_not():
+    rain = np.array([0.0] * 10 + [0.2, 1.4] + [2.6] * 10)
+    times = np.arange(22, dtype=np.int64) * 300 * S
+    flag = flat_line(rain, times, one(22), tolerance=0.0, suspect_s=1200.0, fail_s=2400.0)
+    assert flag.tolist() == [2] * 4 + [3] * 4 + [4] * 2 + [1] * 6 + [3] * 4 + [4] * 2
+    excused = flat_by_right(flag, rain, one(22), right_min=0.0, right_max=0.0)
+    assert excused.tolist() == [2] * 10 + [1] * 6 + [3] * 4 + [4] * 2
+    assert flat_by_right(flag, rain, one(22), right_min=np.nan, right_max=np.inf).tolist() == flag.tolist()
+    assert FAIL not in flat_by_right(flag, rain, one(22), right_min=-np.inf, right_max=np.inf)
+
+
+def test_missing_stays_missing_where_flat_is_by_right():
+    flag = np.array([MISSING, GOOD, SUSPECT], np.uint8)
+    value = np.array([np.nan, 0.0, 0.0])
+    assert flat_by_right(flag, value, one(3), right_min=0.0, right_max=0.0).tolist() == [MISSING, GOOD, UNKNOWN]
 
 
 # --- attenuated
