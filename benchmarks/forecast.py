@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.recorded_floods import Case, cases
-from processing.forecast import FitSettings, Forecast, Nowcast, fit, flood_rows, forecast, line
+from processing.forecast import Forecast, Nowcast, forecast, line
+from processing.forecast_fit import FitSettings, fit, flood_rows
 
 Floats = npt.NDArray[np.float64]
 MINUTES_PER_STEP = 15

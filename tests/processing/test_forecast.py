@@ -11,17 +11,16 @@ from hypothesis import strategies as st
 from processing.forecast import (
     LEADS,
     STEP_NS,
-    FitSettings,
     Forecast,
     History,
     Nowcast,
-    fit,
-    flood_rows,
+    features_of,
     forecast,
     line,
     on_grid,
     rain_on_grid,
 )
+from processing.forecast_fit import FitSettings, _compare, _events, _held_out, fit, flood_rows
 from telemetry.observations import NS_PER_S
 
 STEPS = 3000
@@ -184,6 +183,50 @@ def test_a_missing_reading_is_bridged_and_a_long_gap_is_not(learnt):
     made = forecast(learnt, long).stage_m
     assert np.isfinite(made[60:254]).all()
     assert np.isnan(made[254:]).all()
+
+
+def test_after_a_long_gap_the_forecast_waits_for_its_past(learnt):
+    history = valley(8, 300)
+    history.stage_m[240:250] = np.nan
+    made = forecast(learnt, history).stage_m
+    assert np.isfinite(made[60:240]).all()
+    assert np.isnan(made[240:266]).all()
+    assert np.isfinite(made[266:]).all()
+
+
+def test_held_out_parts_have_no_say_in_what_forecasts_them():
+    """Whatever is put into a part, and next to it as far as the inputs of its rows reach: its correction stays."""
+    history = valley(10)
+    features = features_of(history, np.array([0]), np.array([0]))
+    rng = np.random.default_rng(3)
+    target = rng.normal(size=(STEPS, 2))
+    _, edges = _events(flood_rows(history.stage_m, FitSettings()))
+    assert 2 <= edges.size <= 7
+    plain = _held_out(features, target, edges, 4)
+    start, end = int(edges[0]), int(edges[1])
+    target[start - 20 : end + 20] = 1e6
+    for ridge, changed in _held_out(features, target, edges, 4).items():
+        np.testing.assert_allclose(changed[start:end], plain[ridge][start:end], rtol=1e-6, atol=1e-8)
+        assert not np.allclose(changed[end:], plain[ridge][end:], rtol=1e-6, equal_nan=True)
+
+
+def test_rain_that_has_nothing_to_do_with_the_river_is_not_taken():
+    """Forty gauges of noise and a short history: fitted to the same rows, they would seem to help."""
+    history = valley(12, 700)
+    rain = np.random.default_rng(5).exponential(1.0, (40, 700))
+    model = fit(replace(history, rain_mm=rain, upstream_m=np.empty((0, 0))))
+    assert not model.rain.size
+
+
+def test_ratio_and_floods_won_by_hand():
+    line_error = np.array([[3.0], [4.0], [1.0], [9.0], [2.0]])
+    error = np.array([[1.0], [2.0], [2.0], [9.0], [1.0]])
+    judged = np.array([True, True, True, False, True])
+    event = np.array([0, 0, 1, 1, 2])
+    # squares: 9 + 16 + 1 + 4 = 30 and 1 + 4 + 4 + 1 = 10; floods 0 and 2 are won
+    ratio, won = _compare(line_error, error, judged, event)
+    np.testing.assert_allclose(ratio, np.sqrt(10 / 30))
+    assert won.tolist() == [2]
 
 
 def test_a_model_comes_back_from_a_file(learnt):

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.forecast import errors
 from benchmarks.recorded_floods import Case, cases, rotherham
-from processing.forecast import FitSettings, Nowcast, fit
+from processing.forecast import Nowcast
+from processing.forecast_fit import FitSettings, fit
 
 CASES = {case.name: case for case in cases()}
 

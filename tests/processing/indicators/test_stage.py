@@ -98,7 +98,8 @@ def test_ranks_are_those_of_counting_permutations():
 
 def test_published_table_of_kendalls_statistic():
     """Hollander and Wolfe, Nonparametric Statistical Methods, table of Kendall's statistic: n = 8 has
-    P(K >= 16) = 0.031 and n = 10 has P(K >= 23) = 0.023 for the statistic K = concordant - discordant, so that C = 14 and 21."""
+    P(K >= 16) = 0.031 and n = 10 has P(K >= 23) = 0.023 for the statistic
+    K = concordant - discordant, so that C = 14 and 21."""
     assert _lower_rank(8, 0.93) == (6, pytest.approx(1 - 2 * 0.031, abs=1e-3))
     assert _lower_rank(10, 0.95) == (11, pytest.approx(1 - 2 * 0.023, abs=1e-3))
 
