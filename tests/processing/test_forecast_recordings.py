@@ -18,7 +18,7 @@ def tried(case: Case) -> tuple[Nowcast, np.ndarray, np.ndarray, np.ndarray]:
     model = fit(case.train, FitSettings(flood_stage_m=case.flood_stage_m, rising_m=case.rising_m))
     made, truth, methods, flood = errors(case, model)
     rows = flood[:, None] & ~np.isnan(methods["model"])
-    rmse = [np.sqrt(np.nanmean(np.where(rows, methods[m], np.nan) ** 2, axis=0)) for m in ("model", "line 30 min")]
+    rmse = [np.sqrt(np.nanmean(np.where(rows, methods[m], np.nan) ** 2, axis=0)) for m in ("model", "line")]
     inside = (made.low_m <= truth) & (truth <= made.high_m)
     return model, rmse[0], rmse[1], (inside & rows).sum(axis=0) / rows.sum(axis=0)
 
