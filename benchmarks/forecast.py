@@ -12,9 +12,10 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.recorded_floods import Case, cases
-from processing.forecast import Forecast, Nowcast, forecast, line
+from benchmarks.recorded_floods import Case, cases, hadfields_2007, short
+from processing.forecast import STEP_NS, Forecast, Nowcast, forecast, line
 from processing.forecast_fit import FitSettings, fit, flood_rows
+from processing.indicators.stage import rate_of_rise
 
 Floats = npt.NDArray[np.float64]
 MINUTES_PER_STEP = 15
@@ -97,6 +98,20 @@ def report(case: Case) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
+def slope_range(name: str, stage_m: Floats) -> None:
+    """How often the rise over the next half hour lies in the range of the rate of rise, while the water rises."""
+    for readings in (3, 5):
+        newest = np.arange(readings - 1, stage_m.shape[0] - 2)
+        rows = newest[:, None] - np.arange(readings)
+        at, value = rows * STEP_NS, stage_m[rows]
+        rise = rate_of_rise(at, value, np.ones(at.shape, np.bool_), at[:, 0], span_ns=(readings - 1) * STEP_NS)
+        next_m_per_h = (stage_m[newest + 2] - stage_m[newest]) / 0.5
+        known = (stage_m[newest] - stage_m[newest - 2] >= 0.02) & ~np.isnan(next_m_per_h + rise.m_per_h)
+        inside = (rise.low_m_per_h <= next_m_per_h) & (next_m_per_h <= rise.high_m_per_h)
+        told = float(rise.coverage[known].mean())
+        print(f"{name}: {readings} readings, {int(known.sum())} cases, range of {told:.0%}: {inside[known].mean():.0%}")
+
+
 def main() -> int:
     argparse.ArgumentParser(description=__doc__).parse_args()
     print("Errors in cm. To be used: the gate's verdict, with model/line in the floods held out in training.")
@@ -104,6 +119,9 @@ def main() -> int:
     every = list(cases())
     for case in every:
         report(case)
+    print("\nRise over the next half hour in the range of the rate of rise, where risen by 2 cm in half an hour:")
+    slope_range("Hadfields, 2007", hadfields_2007()[1])
+    slope_range("Rotherham, 2019", short("don_rotherham_2019"))
     longest = every[1]
     start = time.process_time()
     model = fit(longest.train)

@@ -88,6 +88,20 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Exceedance:
+    """When a forecast reaches thresholds: (n, thresholds) arrays of steps from the issue on, between leads by lines.
+
+    0 where the stage is there already, infinite where the last lead does not reach, NaN where there is no forecast.
+    """
+
+    expected_steps: Floats
+    earliest_steps: Floats
+    """By the upper end of the band."""
+    latest_steps: Floats
+    """By the lower end of the band."""
+
+
+@dataclass(frozen=True, slots=True)
 class Nowcast:
     """A fitted model of one station. Plain arrays, so that it can be stored (``to_arrays``).
 
@@ -223,6 +237,49 @@ def forecast(model: Nowcast, history: History) -> Forecast:
         high[:, i] = mixed[:, i] + scale * model.band_quantile[i, regime, 1]
     issued_from = history.stage_m[:, None]  # inside a bridged gap there is no stage to issue a forecast from
     return Forecast(issued_from + mixed, issued_from + low, issued_from + high)
+
+
+def exceedance(model: Nowcast, made: Forecast, stage_m: Floats, threshold_m: Floats) -> Exceedance:
+    """When the stage is forecast to reach each threshold, by the leads that the model is to be used at.
+
+    Parameters
+    ----------
+    model : Nowcast
+    made : Forecast
+        Its forecasts, (n, leads).
+    stage_m : (n,) float array
+        The stages they were issued from. [m]
+    threshold_m : (thresholds,) float array
+        [m]
+
+    Returns
+    -------
+    Exceedance
+        ``earliest_steps`` <= ``expected_steps`` <= ``latest_steps`` wherever the forecast lies in its band. All NaN if
+        no lead is to be used.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit.
+    """
+    if made.stage_m.shape != (stage_m.shape[0], model.leads.shape[0]):
+        raise ValueError(f"made must be of {stage_m.shape[0]} stages and {model.leads.shape[0]} leads")
+    leads = np.concatenate((np.zeros(1), model.leads[model.used]))
+
+    def first(ahead: Floats) -> Floats:
+        path = np.concatenate((stage_m[:, None], ahead[:, model.used]), axis=1)
+        missing = np.asarray(np.isnan(path).any(axis=1))
+        time = np.where((stage_m[:, None] >= threshold_m) & ~missing[:, None], 0.0, np.inf)
+        for i in range(1, leads.shape[0]):
+            below, above = path[:, i - 1, None], path[:, i, None]
+            crosses = np.isinf(time) & (above >= threshold_m)
+            share = (threshold_m - below) / np.where(crosses, above - below, 1.0)
+            time = np.where(crosses, leads[i - 1] + share * (leads[i] - leads[i - 1]), time)
+        missing |= not model.used.any()
+        return np.where(missing[:, None], np.nan, time)
+
+    return Exceedance(first(made.stage_m), first(made.high_m), first(made.low_m))
 
 
 def back(series: Floats, steps: int) -> Floats:

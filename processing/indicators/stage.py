@@ -2,8 +2,10 @@
 
 The slope is the Theil-Sen estimator: the median of the slopes of all pairs of readings. Up to 29 % of the readings may
 be wild without carrying it away, and it takes unequal intervals. Its range comes from the exact distribution of
-Kendall's statistic. The range tells what the readings leave open about the *mean rise over the span*; that the river
-goes on rising so is an assumption it knows nothing of (``processing.forecast`` gives a band that was tried on floods).
+Kendall's statistic. The range tells what the readings leave open about the *mean rise over the span*. That the river
+goes on rising so is an assumption that it knows nothing of: on recorded floods the rise over the next half hour lay in
+the 90 % range of the last hour a third of the time (docs/forecast.md). Where ``processing.forecast`` has a model for a
+gauge, its band is the better answer.
 """
 
 from __future__ import annotations
@@ -87,7 +89,8 @@ def rate_of_rise(
     -----
     Readings whose errors are equal after rounding (a gauge that sends whole centimetres) make ties among the residuals;
     ties count for both sides, so the range gets wider than asked, not narrower. Errors that go along with each other
-    (waves, a slow drift) make it too narrow.
+    (waves, a slow drift) make it too narrow: with 30 readings and a correlation of 0.3, 0.6 and 0.9 between neighbours,
+    a range of 90 % held the slope in 80, 62 and 36 % of 4,000 simulated cases.
 
     References
     ----------
@@ -180,7 +183,7 @@ def _lower_rank(n: int, coverage: float) -> tuple[int, float]:
 
 @dataclass(frozen=True, slots=True)
 class TimeToThreshold:
-    """When a rising gauge reaches its thresholds: (gauges, thresholds) arrays, counted from the newest usable reading.
+    """When rising gauges reach their thresholds: (gauges, thresholds) arrays, counted from the newest usable reading.
 
     NaN in all three: no time to tell, because the gauge does not rise, the threshold is NaN, or it lies beyond the
     horizon. 0 in all three: reached already.

@@ -14,6 +14,7 @@ from processing.forecast import (
     Forecast,
     History,
     Nowcast,
+    exceedance,
     features_of,
     forecast,
     line,
@@ -216,6 +217,34 @@ def test_rain_that_has_nothing_to_do_with_the_river_is_not_taken():
     rain = np.random.default_rng(5).exponential(1.0, (40, 700))
     model = fit(replace(history, rain_mm=rain, upstream_m=np.empty((0, 0))))
     assert not model.rain.size
+
+
+def made_of(*rows: list[float]) -> Forecast:
+    stage = np.array(rows)
+    return Forecast(stage, stage - 0.2, stage + 0.2)
+
+
+def test_when_a_threshold_is_reached_by_hand(learnt):
+    model = replace(learnt, used=np.array([True, True, True]))  # leads of 1, 2 and 4 steps
+    stages = np.array([1.0, 1.0, 3.0, 1.0])
+    made = made_of([1.2, 1.6, 2.0], [1.0, 0.9, 0.8], [2.9, 2.8, 2.7], [np.nan] * 3)
+    got = exceedance(model, made, stages, np.array([1.1, 1.8, 2.5]))
+    # 1.0 -> 1.2 -> 1.6 -> 2.0: 1.1 halfway to the first lead, 1.8 halfway from the second to the third, 2.5 not
+    inf, nan = np.inf, np.nan
+    np.testing.assert_allclose(got.expected_steps, [[0.5, 3, inf], [inf] * 3, [0, 0, 0], [nan] * 3])
+    # upper end 1.4, 1.8, 2.2 and 1.2, 1.1, 1.0; lower end 1.0, 1.4, 1.8
+    np.testing.assert_allclose(got.earliest_steps, [[0.25, 2, inf], [0.5, inf, inf], [0, 0, 0], [nan] * 3])
+    np.testing.assert_allclose(got.latest_steps, [[1.25, 4, inf], [inf] * 3, [0, 0, 0], [nan] * 3])
+
+
+def test_leads_that_are_not_to_be_used_say_nothing_about_thresholds(learnt):
+    made, stage = made_of([9.0, 1.5, 2.0]), np.array([1.0])
+    some = exceedance(replace(learnt, used=np.array([False, True, True])), made, stage, np.array([1.25, 2.0]))
+    np.testing.assert_allclose(some.expected_steps, [[1.0, 4.0]])
+    none = exceedance(replace(learnt, used=np.zeros(3, bool)), made, stage, np.array([0.5, 1.25]))
+    assert np.isnan(none.expected_steps).all()
+    with pytest.raises(ValueError, match="made must be of 2 stages and 3 leads"):
+        exceedance(learnt, made, np.array([1.0, 2.0]), np.array([1.0]))
 
 
 def test_ratio_and_floods_won_by_hand():
