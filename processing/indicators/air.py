@@ -386,8 +386,8 @@ US_AQI_TABLE: dict[str, tuple[tuple[float, float, float, float], ...]] = {
 }
 """Lowest and highest concentration of each band [µg/m³], and its indices; PM2.5 as of 6 May 2024.
 
-The Technical Assistance Document's note gives the concentrations at index 500 as 325.4 (PM2.5) and 604 (PM10), and says
-that its last line goes on above. Some public code puts 325.4 at 400 or 500.4 at 500: older tables."""
+The Technical Assistance Document, as quoted in public code, gives the concentrations at index 500 as 325.4 (PM2.5) and
+604 (PM10), and says that the last line goes on above. Some public code puts 325.4 at 400, or 500.4 at 500."""
 
 _US_AQI_DECIMALS = {"pm2_5_ug_m3": 1, "pm10_ug_m3": 0}
 

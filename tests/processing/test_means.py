@@ -72,6 +72,17 @@ def test_speed_is_weighted_by_flow():
     assert mean_of(MeanKind.WEIGHTED, [20, 80]) == 50  # without flows: plain
     assert mean_of(MeanKind.WEIGHTED, [20, 80], [0, 200]) == 80
     assert np.isnan(mean_of(MeanKind.WEIGHTED, [20, 80], [0, 0]))
+    # a flow that cannot be counts as none known: 20 with weight 3, 80 with weight 1 -> 35
+    for bad in (-5.0, np.nan, np.inf):
+        assert mean_of(MeanKind.WEIGHTED, [20, 80], [3, bad]) == 35
+
+
+@pytest.mark.parametrize("kind", list(MeanKind))
+def test_missing_readings_add_nothing(kind):
+    first, second = means.transform(kind, np.array([np.nan, np.nan]), np.array([3.0, 0.5]))
+    assert not first.any()
+    assert not second.any()
+    assert mean_of(kind, [np.nan, 40.0], [7.0, 2.0]) == pytest.approx(40, abs=1e-3)
 
 
 @given(SPEEDS)

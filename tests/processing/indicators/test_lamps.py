@@ -168,6 +168,18 @@ def test_old_readings_are_not_taken():
     assert not again.known.any()
 
 
+@pytest.mark.parametrize(("gap_h", "lasted"), [(2, True), (2.1, False)])
+def test_a_long_gap_begins_anew_also_between_batches(gap_h, lasted):
+    settings = LampSettings()
+    state = LampState.empty(1, settings)
+    conditions = []
+    for t in (HOUR, round((1 + gap_h) * HOUR)):
+        row = (np.zeros(1, int), np.array([t]), np.array([0.0]), np.array([100.0]), np.array([-20.0]))
+        state, got = la.lamp_conditions(state, *row)
+        conditions.append(int(got.condition[0]))
+    assert conditions == [0, OUTAGE if lasted else 0]
+
+
 def feeder(since, circuit=None, watched=None, **settings):
     since = np.array([NEVER if s is None else s * MINUTE for s in since], np.int64)
     circuit = np.zeros(since.size, np.int64) if circuit is None else np.array(circuit)

@@ -80,6 +80,11 @@ def test_levels_of_local_days_in_bandung():
     assert codes.tolist() == [noise.EXCEEDED, noise.UNKNOWN_LEVEL, noise.UNKNOWN_LEVEL]
 
 
+def test_the_limit_and_the_tolerance_themselves_are_kept():
+    codes = noise.compare_with_limit(np.array([55.0, 58.0]), np.array([55.0, 55.0]), tolerance_db=3)
+    assert codes.tolist() == [noise.WITHIN, noise.TOLERATED]
+
+
 ROWS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 3 * 24 * 60), st.floats(0, 160) | st.just(float("nan"))), max_size=80
 )

@@ -44,6 +44,7 @@ def test_missing_halves():
     speed_only = of([np.nan], [4.0])
     assert speed_only.speed_m_s[0] == 4
     assert np.isnan([speed_only.direction_deg[0], speed_only.resultant_direction_deg[0]]).all()
+    assert np.isnan(speed_only.resultant_speed_m_s[0])
     opposite = of([0, 180], [2.0, 2.0])
     assert np.isnan([opposite.direction_deg[0], opposite.resultant_direction_deg[0]]).all()
     assert opposite.resultant_speed_m_s[0] == pytest.approx(0, abs=1e-6)
