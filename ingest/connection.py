@@ -2,7 +2,7 @@
 
 The session is persistent, so the broker keeps what we have not acknowledged; acknowledgements are sent only when
 ``acknowledge`` is called, which the runtime does once the messages are in the journal. Reads are gathered over some
-5 ms, since it is the wake-ups that cost, not the bytes. What the messages mean is left to ``receiver``.
+10 ms, since it is the wake-ups that cost, not the bytes. What the messages mean is left to ``receiver``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ FIGURES = (DROPPED_TOPIC, STORED_TOPIC, RETAINED_TOPIC)
 _FIGURE_NAMES = {name.encode(): name for name in FIGURES}
 _QOS_0 = (0x30, 0x31)
 """First bytes of PUBLISH packets at QoS 0; the second is of a stored message."""
-_COALESCE_S = 0.005
+_COALESCE_S = 0.01
+_COALESCE_FAST_S = 0.002
+"""Where so much comes that one read was full: the socket's buffer must not hold the broker up."""
 _READ_BYTES = 65_536
 _READS_AT_ONCE = 16
 _STEADY_S = 10.0
@@ -358,8 +360,8 @@ class _Conversation:
             self._keep_alive()
             self._send()
             c._paused = c._delivered_bytes - c._taken_bytes >= c._max_waiting_bytes
-            if not c._paused and self._read():
-                time.sleep(_COALESCE_S)
+            if not c._paused and (size := self._read()):
+                time.sleep(_COALESCE_S if size < _READ_BYTES else _COALESCE_FAST_S)
                 continue
             events = (0 if c._paused else select.POLLIN) | (select.POLLOUT if self._out else 0)
             if events:
@@ -372,18 +374,19 @@ class _Conversation:
             with contextlib.suppress(BlockingIOError):
                 c._wake_reader.recv(4096)
 
-    def _read(self) -> bool:
-        """Read what has come, up to a bound; whether there was anything."""
-        c = self._c
-        for number in range(_READS_AT_ONCE):
+    def _read(self) -> int:
+        """Read what has come, up to a bound; how much it was. [bytes]"""
+        c, size = self._c, 0
+        for _ in range(_READS_AT_ONCE):
             try:
                 data = self._sock.recv(_READ_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return number > 0
+                return size
             except ConnectionResetError:
                 data = b""
             if not data:
                 raise _LostError(self._why_closed())
+            size += len(data)
             self._last_read = time.monotonic()
             chunk = Chunk(received_at=time.time_ns())
             try:
@@ -398,7 +401,7 @@ class _Conversation:
                     c._deliver(c, c.session, chunk)
             for packet in control:
                 self._hear(packet)
-        return True
+        return size
 
     def _look_for_figures(self, chunk: Chunk) -> None:
         """Take the broker's figures at once: they must not wait behind what is to be decoded. They are QoS 0."""

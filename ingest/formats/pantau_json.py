@@ -22,7 +22,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -40,20 +40,23 @@ _Name = Literal[tuple(PROPERTIES)]  # type: ignore[valid-type]
 """The decoder gives the same string each time, so that a dictionary finds it without comparing."""
 
 
-class _One(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class _Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """The least that a reading says."""
+
     property: _Name  # type: ignore[valid-type]
     value: float
     time: int | float | str | None = None
+
+
+class _One(_Plain, gc=False, forbid_unknown_fields=True):
+    """One reading, alone in its message."""
+
     unit: str | None = None
 
 
-class _Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class _Item(_One, gc=False, forbid_unknown_fields=True):
     """One of several readings."""
 
-    property: _Name  # type: ignore[valid-type]
-    value: float
-    time: int | float | str | None = None
-    unit: str | None = None
     device: str | None = None
 
 
@@ -62,6 +65,8 @@ class _Group(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _decode_one = msgspec.json.Decoder(_One).decode
+_decode_plain_lines = msgspec.json.Decoder(_Plain).decode_lines
+_decode_plain_lists = msgspec.json.Decoder(list[_Plain]).decode_lines
 _decode_lines = msgspec.json.Decoder(_One).decode_lines
 _decode_lists = msgspec.json.Decoder(list[_Item]).decode_lines
 _decode_groups = msgspec.json.Decoder(_Group).decode_lines
@@ -126,12 +131,13 @@ def decode_together(
         brackets = set(map(_first_byte, payloads))
         if brackets == _BRACE:
             if not payloads[0].startswith(_GROUP):
-                return _take_ones(_decode_lines(lines), topics, senders, readings, first)
+                ones = _either(_decode_plain_lines, _decode_lines, lines)
+                return _take_ones(ones, topics, senders, readings, first)
             if not all(payload.startswith(_GROUP) for payload in payloads):
                 return False
             lists = [group.readings for group in _decode_groups(lines)]
         elif brackets == _BRACKET:
-            lists = _decode_lists(lines)
+            lists = _either(_decode_plain_lists, _decode_lists, lines)
         else:
             return False
         return _take_lists(lists, topics, senders, readings, first)
@@ -143,7 +149,15 @@ _BRACE, _BRACKET, _GROUP = {ord("{")}, {ord("[")}, b'{"readings"'
 _first_byte = itemgetter(0)
 
 
-def _take_ones(ones: list[_One], topics: list[bytes], senders: Senders, readings: Readings, first: int) -> bool:
+def _either(decode_plain: Callable[[bytes], Any], decode: Callable[[bytes], Any], lines: bytes) -> Any:
+    """What the plain decoder gives or, if it finds more than that, the other one."""
+    try:
+        return decode_plain(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode(lines)
+
+
+def _take_ones(ones: list[Any], topics: list[bytes], senders: Senders, readings: Readings, first: int) -> bool:
     if len(ones) != len(topics):
         return False
     properties = [one.property for one in ones]
@@ -151,29 +165,29 @@ def _take_ones(ones: list[_One], topics: list[bytes], senders: Senders, readings
     if feeds is None:
         return False
     times = [one.time for one in ones]
-    timeless = times.count(None) == len(ones)
+    timeless = times[0] is None and times.count(None) == len(ones)
     if timeless and readings.received_at is None:
         return False
     observed_at = None if timeless else _times_ns(times)
-    values = _values_of(properties, [one.value for one in ones], [one.unit for one in ones])
+    units = None if type(ones[0]) is _Plain else [one.unit for one in ones]
+    values = _values_of(properties, [one.value for one in ones], units)
     readings.add_columns(feeds, observed_at, values, first)
     return True
 
 
-def _take_lists(
-    lists: list[list[_Item]], topics: list[bytes], senders: Senders, readings: Readings, first: int
-) -> bool:
+def _take_lists(lists: list[Any], topics: list[bytes], senders: Senders, readings: Readings, first: int) -> bool:
     counts = list(map(len, lists))
     if len(lists) != len(topics) or 0 in counts:
         return False
     items = list(itertools.chain.from_iterable(lists))
-    properties, devices = [item.property for item in items], [item.device for item in items]
+    plain = type(items[0]) is _Plain
+    properties = [item.property for item in items]
     times = [item.time for item in items]
-    timeless = times.count(None) == len(items)
+    timeless = times[0] is None and times.count(None) == len(items)
     if timeless and readings.received_at is None:
         return False
     feeds: npt.NDArray[np.int32] | None
-    if devices.count(None) != len(items):
+    if not plain and any(item.device is not None for item in items):
         feeds = _feeds_behind(lists, topics, senders, readings, first)
     elif len(set(properties)) == 1:
         feeds = senders.feeds(topics, properties[: len(topics)])
@@ -184,7 +198,8 @@ def _take_lists(
     if feeds is None:
         return False
     observed_at = None if timeless else _times_ns(times)
-    values = _values_of(properties, [item.value for item in items], [item.unit for item in items])
+    units = None if plain else [item.unit for item in items]
+    values = _values_of(properties, [item.value for item in items], units)
     readings.add_columns(feeds, observed_at, values, first, counts, _items_of)
     return True
 
@@ -209,9 +224,9 @@ def _feeds_behind(
     return None if None in feeds else np.array(feeds, dtype=np.int32)
 
 
-def _values_of(properties: list[str], values: list[float], units: list[str | None]) -> npt.NDArray[np.float64]:
+def _values_of(properties: list[str], values: list[float], units: list[str | None] | None) -> npt.NDArray[np.float64]:
     """Values in the units of their properties. Raises RefusedError."""
-    if units.count(None) == len(units):
+    if units is None or (units[0] is None and units.count(None) == len(units)):
         return np.array(values, dtype=np.float64)
     factors = {
         (name, unit): (1.0, 0.0) if unit is None else factors_of(name, unit)
@@ -286,15 +301,7 @@ def time_ns(time: object, path: str = "$.time") -> int:
         head, tail = _heads.get(time[:16]), _tails.get(time[16:])
         return _string_ns(time, path) if head is None or tail is None else head + tail
     if type(time) is int:
-        size = abs(time)
-        if size < 100_000_000_000:
-            ns = time * NS_PER_S
-        elif size < 100_000_000_000_000:
-            ns = time * 1_000_000
-        elif size < 100_000_000_000_000_000:
-            ns = time * 1000
-        else:
-            ns = time
+        ns = time * _scale_of(abs(time))
     elif type(time) is float:
         if not math.isfinite(time):
             raise RefusedError(Reason.NOT_FINITE, f"{path} is not finite")
@@ -335,11 +342,24 @@ def _whole_ns(times: Sequence[int]) -> npt.NDArray[np.int64] | None:
         number = np.array(times, dtype=np.int64)
     except OverflowError:
         return None
-    if min(times) == FIRST_NS:  # it has no absolute value
+    first, last = int(number.min()), int(number.max())
+    scale = _scale_of(last)
+    if first >= 0 and scale == _scale_of(first):
+        return number * scale if last <= LAST_NS // scale else None
+    if first == FIRST_NS:  # it has no absolute value
         return None
     size = np.abs(number)
-    scale = np.select([size < 10**11, size < 10**14, size < 10**17], [NS_PER_S, 1_000_000, 1000], 1)
-    return number * scale if (size <= LAST_NS // scale).all() else None
+    scales = np.select([size < 10**11, size < 10**14, size < 10**17], [NS_PER_S, 1_000_000, 1000], 1)
+    return number * scales if (size <= LAST_NS // scales).all() else None
+
+
+def _scale_of(size: int) -> int:
+    """What a whole number that is a time counts. [ns]"""
+    if size < 100_000_000_000:
+        return NS_PER_S
+    if size < 100_000_000_000_000:
+        return 1_000_000
+    return 1000 if size < 100_000_000_000_000_000 else 1
 
 
 def _fractions_ns(times: Sequence[float]) -> npt.NDArray[np.int64] | None:
