@@ -139,7 +139,8 @@ def _groups(speed_km_h: Floats, vehicles: Floats) -> tuple[Floats, Floats]:
 def _ratio(above: Floats, below: Floats) -> Floats:
     """above / below, NaN where below is not positive."""
     above, below = np.broadcast_arrays(above, below)
-    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0.0)
+    result: Floats = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0.0)
+    return result
 
 
 def _positive(name: str, value: Floats | float) -> None:
@@ -174,7 +175,9 @@ class SideFriction(IntEnum):
 
 
 BASE_CAPACITY_PCU_H = np.array([1650.0, 1500.0, 2900.0, 1650.0])
-"""C0 by RoadType: per lane, per lane, total of both directions, per lane. MKJI 1997 urban roads; PKJI 2014 has the same."""
+"""C0 by RoadType: per lane, per lane, total of both directions, per lane.
+
+MKJI 1997 urban roads; PKJI 2014 has the same (unverified)."""
 
 _LANE_WIDTH_M = np.array([3.0, 3.25, 3.5, 3.75, 4.0])
 _LANE_FACTOR = np.array([[0.92, 0.96, 1.00, 1.04, 1.08], [0.91, 0.95, 1.00, 1.05, 1.09]])
