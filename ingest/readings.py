@@ -555,3 +555,18 @@ def _render(fragment: Fragment, message: bytes) -> bytes:
 
 def short(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def kind(value: object) -> str:
+    """What came, for a sentence."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the string {short(value)}"
+    if isinstance(value, float):
+        return f"the number {value!r}"
+    if isinstance(value, int):
+        return f"the number {value}" if abs(value) < 10**40 else "a huge number"
+    return "a list" if isinstance(value, list) else "an object"

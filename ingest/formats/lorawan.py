@@ -23,8 +23,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ingest.codecs import ALSO_NAMED, CODECS, CodecError
-from ingest.formats.pantau_json import finite, kind, time_ns
-from ingest.readings import Readings, RefusedError, short
+from ingest.formats.pantau_json import finite
+from ingest.formats.times import time_ns
+from ingest.readings import Readings, RefusedError, kind, short
 from ingest.refusals import Reason
 from telemetry.directory import Field, Payload
 

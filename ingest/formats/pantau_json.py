@@ -17,12 +17,10 @@ that comes. A single one takes a short way; everything else, and everything wron
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import json
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -31,9 +29,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.dead_letters import Reason
-from ingest.readings import FIRST_NS, LAST_NS, Fragment, Readings, RefusedError, convert, factors_of, short
+from ingest.formats.times import time_ns, times_ns
+from ingest.readings import Fragment, Readings, RefusedError, convert, factors_of, kind, short
 from ingest.senders import Senders
-from telemetry.observations import NS_PER_S
 from telemetry.properties import PROPERTIES
 
 _Name = Literal[tuple(PROPERTIES)]  # type: ignore[valid-type]
@@ -168,7 +166,7 @@ def _take_ones(ones: list[Any], topics: list[bytes], senders: Senders, readings:
     timeless = times[0] is None and times.count(None) == len(ones)
     if timeless and readings.received_at is None:
         return False
-    observed_at = None if timeless else _times_ns(times)
+    observed_at = None if timeless else times_ns(times)
     units = None if type(ones[0]) is _Plain else [one.unit for one in ones]
     values = _values_of(properties, [one.value for one in ones], units)
     readings.add_columns(feeds, observed_at, values, first)
@@ -197,7 +195,7 @@ def _take_lists(lists: list[Any], topics: list[bytes], senders: Senders, reading
         feeds = senders.feeds(senders_of, properties)
     if feeds is None:
         return False
-    observed_at = None if timeless else _times_ns(times)
+    observed_at = None if timeless else times_ns(times)
     units = None if plain else [item.unit for item in items]
     values = _values_of(properties, [item.value for item in items], units)
     readings.add_columns(feeds, observed_at, values, first, counts, _items_of)
@@ -272,239 +270,6 @@ def decode_clock(payload: bytes) -> tuple[int, float]:
     if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed < 1e12:
         raise RefusedError(Reason.WRONG_TYPE, f"speed must be a number above 0, got {short(str(speed))} ($.speed)")
     return time_ns(content["now"], "$.now"), float(speed)
-
-
-def time_ns(time: object, path: str = "$.time") -> int:
-    """A time T as [ns since 1970 UTC], within int64.
-
-    Numbers with a fraction are rounded to the microsecond, which is what float64 holds of a time of today.
-
-    Parameters
-    ----------
-    time : int, float or str
-        Anything else is refused.
-    path : str
-        Where it stood, for the sentence of a refusal.
-
-    Raises
-    ------
-    RefusedError
-
-    Examples
-    --------
-    >>> time_ns(1732447931), time_ns(1732447931.25), time_ns(1732447931250)
-    (1732447931000000000, 1732447931250000000, 1732447931250000000)
-    >>> time_ns("2024-11-24T18:32:11.25+07:00")
-    1732447931250000000
-    """
-    if type(time) is str:
-        head, tail = _heads.get(time[:16]), _tails.get(time[16:])
-        return _string_ns(time, path) if head is None or tail is None else head + tail
-    if type(time) is int:
-        ns = time * _scale_of(abs(time))
-    elif type(time) is float:
-        if not math.isfinite(time):
-            raise RefusedError(Reason.NOT_FINITE, f"{path} is not finite")
-        magnitude = abs(time)
-        if magnitude < 1e11:
-            ns = round(time * 1e6) * 1000
-        elif magnitude < 1e14:
-            ns = round(time * 1e3) * 1000
-        elif magnitude < 1e17:
-            ns = round(time) * 1000
-        else:
-            ns = int(time)
-    else:
-        raise RefusedError(Reason.WRONG_TYPE, f"{path} must be a string or a number, got {kind(time)}")
-    if ns > LAST_NS:
-        raise RefusedError(Reason.TIME_IN_FUTURE, f"{path} is {kind(time)}: after the year 2261")
-    if ns < FIRST_NS:
-        raise RefusedError(Reason.TIME_TOO_OLD, f"{path} is {kind(time)}: before the year 1678")
-    return ns
-
-
-def _times_ns(times: Sequence[Any]) -> npt.NDArray[np.int64]:
-    """``time_ns`` of each, at once where they are alike. Raises RefusedError."""
-    kinds = set(map(type, times))
-    found: npt.NDArray[np.int64] | None = None
-    if kinds == {int}:
-        found = _whole_ns(times)
-    elif kinds == {str}:
-        found = strings_ns(times)
-    elif kinds == {float}:
-        found = _fractions_ns(times)
-    return np.array([time_ns(time) for time in times], dtype=np.int64) if found is None else found
-
-
-def _whole_ns(times: Sequence[int]) -> npt.NDArray[np.int64] | None:
-    """``time_ns`` of each whole number; None if one is outside of int64."""
-    try:
-        number = np.array(times, dtype=np.int64)
-    except OverflowError:
-        return None
-    first, last = int(number.min()), int(number.max())
-    scale = _scale_of(last)
-    if first >= 0 and scale == _scale_of(first):
-        return number * scale if last <= LAST_NS // scale else None
-    if first == FIRST_NS:  # it has no absolute value
-        return None
-    size = np.abs(number)
-    scales = np.select([size < 10**11, size < 10**14, size < 10**17], [NS_PER_S, 1_000_000, 1000], 1)
-    return number * scales if (size <= LAST_NS // scales).all() else None
-
-
-def _scale_of(size: int) -> int:
-    """What a whole number that is a time counts. [ns]"""
-    if size < 100_000_000_000:
-        return NS_PER_S
-    if size < 100_000_000_000_000:
-        return 1_000_000
-    return 1000 if size < 100_000_000_000_000_000 else 1
-
-
-def _fractions_ns(times: Sequence[float]) -> npt.NDArray[np.int64] | None:
-    """``time_ns`` of each number of seconds or milliseconds with a fraction; None if one is anything else."""
-    number = np.array(times, dtype=np.float64)
-    size = np.abs(number)
-    in_s = size < LAST_NS / NS_PER_S - 1
-    if not (in_s | ((size >= 1e11) & (size < LAST_NS / 1e6 - 1))).all():
-        return None
-    us: npt.NDArray[np.int64] = np.rint(number * np.where(in_s, 1e6, 1e3)).astype(np.int64)
-    return us * 1000
-
-
-_HEAD = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)", re.ASCII)
-_TAIL = re.compile(r":(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII)
-_heads: dict[str, int] = {}
-"""``2024-11-24T11:32`` → its ns. Devices of a city send the same few minutes again and again."""
-_tails: dict[str, int] = {}
-"""``:11.250+07:00`` → the ns to add."""
-
-
-def _string_ns(time: str, path: str) -> int:
-    """``time_ns`` of an RFC 3339 string; digits below the nanosecond are cut off. A leap second is the next one."""
-    head, tail = _HEAD.fullmatch(time[:16]), _TAIL.fullmatch(time[16:])
-    if head is None or tail is None:
-        raise RefusedError(Reason.MALFORMED_TIME, f"{path} must be like 2024-11-24T11:32:11Z, got {short(time)}")
-    year, month, day, hour, minute = (int(part) for part in head.groups())
-    second, fraction, utc, sign, zone_hour, zone_minute = tail.groups()
-    if utc is None and sign is None:
-        raise RefusedError(
-            Reason.TIME_WITHOUT_ZONE, f"{path} must say its zone, like 2024-11-24T11:32:11Z, got {short(time)}"
-        )
-    try:
-        days = datetime.date(year, month, day).toordinal() - datetime.date(1970, 1, 1).toordinal()
-    except ValueError as error:
-        raise RefusedError(Reason.MALFORMED_TIME, f"{path} is no time: {short(time)}: {error}") from error
-    zone_s = 0 if sign is None else (int(zone_hour) * 3600 + int(zone_minute) * 60) * (-1 if sign == "+" else 1)
-    if hour > 23 or minute > 59 or int(second) > 60 or (sign and (int(zone_hour) > 23 or int(zone_minute) > 59)):
-        raise RefusedError(Reason.MALFORMED_TIME, f"{path} is no time: {short(time)}")
-    if not 1678 <= year <= 2261:
-        reason = Reason.TIME_IN_FUTURE if year > 2261 else Reason.TIME_TOO_OLD
-        raise RefusedError(reason, f"{path} is {short(time)}: not within the years 1678 to 2261")
-    head_ns = (days * 86_400 + hour * 3600 + minute * 60) * NS_PER_S
-    tail_ns = (int(second) + zone_s) * NS_PER_S + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
-    if len(_heads) >= 5_000:
-        _heads.clear()
-    if len(_tails) >= 50_000:
-        _tails.clear()
-    _heads[time[:16]] = head_ns
-    if len(time) < 50:
-        _tails[time[16:]] = tail_ns
-    return head_ns + tail_ns
-
-
-_AT = (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18)
-"""Where the digits of ``2024-11-24T11:32:11`` stand."""
-_MARKS = ((4, b"-"), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":"))
-_KINDS_OF_TIMES = 12
-
-
-def strings_ns(times: Sequence[str]) -> npt.NDArray[np.int64] | None:
-    """``time_ns`` of RFC 3339 strings, at once; None if one of them is anything but usual, or too few are alike.
-
-    Examples
-    --------
-    >>> strings_ns(["2024-11-24T18:32:11.25+07:00", "2024-11-24T11:32:11Z"]).tolist()
-    [1732447931250000000, 1732447931000000000]
-    """
-    lengths = list(map(len, times))
-    kinds = set(lengths)
-    if len(kinds) == 1:
-        return _alike_ns("".join(times), len(times), lengths[0])
-    if len(kinds) > _KINDS_OF_TIMES:
-        return None
-    length, found = np.array(lengths), np.empty(len(times), dtype=np.int64)
-    for kind in kinds:
-        which = np.flatnonzero(length == kind)
-        some = _alike_ns("".join([times[i] for i in which.tolist()]), which.size, kind)
-        if some is None:
-            return None
-        found[which] = some
-    return found
-
-
-def _alike_ns(text: str, n: int, length: int) -> npt.NDArray[np.int64] | None:
-    """``strings_ns`` of ``n`` times of equal length, one behind the other."""
-    if not 20 <= length < 50 or not text.isascii():
-        return None
-    octets = np.ascontiguousarray(np.frombuffer(text.encode(), dtype=np.uint8).reshape(n, length).T)
-    utc = (octets[-1] | 0x20) == ord("z")
-    if utc.all():
-        zone, body = 0, length - 1
-    elif utc.any() or length < 25:
-        return None
-    else:
-        zone, body = 1, length - 6
-    if body == 20 or any(not np.isin(octets[at], np.frombuffer(marks, dtype=np.uint8)).all() for at, marks in _MARKS):
-        return None
-    digits = octets - 48
-    at = [*_AT, *range(20, body), *((body + i for i in (1, 2, 4, 5)) if zone else ())]
-    if (digits[at] > 9).any() or (body > 19 and (octets[19] != ord(".")).any()):
-        return None
-    of_day = digits.astype(np.int64)
-    hour, minute, second = (of_day[i] * 10 + of_day[i + 1] for i in (11, 14, 17))
-    if (hour > 23).any() or (minute > 59).any() or (second > 60).any():
-        return None
-    seconds = hour * 3600 + minute * 60 + second
-    if zone:
-        sign, zone_hour, zone_minute = octets[body], *(of_day[body + i] * 10 + of_day[body + i + 1] for i in (1, 4))
-        ahead = sign == ord("+")
-        odd = ~ahead & (sign != ord("-")) | (octets[body + 3] != ord(":")) | (zone_hour > 23) | (zone_minute > 59)
-        if odd.any():
-            return None
-        seconds -= np.where(ahead, 1, -1) * (zone_hour * 3600 + zone_minute * 60)
-    date = of_day[0:4].T @ _THOUSANDS * 10_000 + (of_day[5:7].T @ _TENS) * 100 + of_day[8:10].T @ _TENS
-    days = _days_of(date)
-    if days is None:
-        return None
-    ns: npt.NDArray[np.int64] = (days * 86_400 + seconds) * NS_PER_S
-    for place in range(20, min(body, 29)):
-        ns += of_day[place] * 10 ** (28 - place)
-    return ns
-
-
-_THOUSANDS, _TENS = np.array([1000, 100, 10, 1]), np.array([10, 1])
-
-
-def _days_of(date: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-    """Days since 1970 of dates like 20241124; None if one is none, or not within the years that int64 can say."""
-    one = bool((date == date[0]).all())
-    dates, which = (date[:1], np.zeros(date.shape, dtype=np.intp)) if one else np.unique(date, return_inverse=True)
-    days = []
-    for number in dates.tolist():
-        year, month, day = number // 10_000, number // 100 % 100, number % 100
-        if not 1678 <= year <= 2261:
-            return None
-        try:
-            days.append(datetime.date(year, month, day).toordinal() - _DAY_0)
-        except ValueError:
-            return None
-    found: npt.NDArray[np.int64] = np.array(days, dtype=np.int64)[which]
-    return found
-
-
-_DAY_0 = datetime.date(1970, 1, 1).toordinal()
 
 
 def parse(payload: bytes) -> Any:
@@ -711,18 +476,3 @@ def finite(value: float, where: str) -> float:
     if not math.isfinite(number):
         raise RefusedError(Reason.NOT_FINITE, f"{where} is not a finite number")
     return number
-
-
-def kind(value: object) -> str:
-    """What came, for a sentence."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the string {short(value)}"
-    if isinstance(value, float):
-        return f"the number {value!r}"
-    if isinstance(value, int):
-        return f"the number {value}" if abs(value) < 10**40 else "a huge number"
-    return "a list" if isinstance(value, list) else "an object"

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingest.formats import senml_cbor
-from ingest.formats.pantau_json import finite, kind, parse, unknown_property
+from ingest.formats.pantau_json import finite, parse, unknown_property
 from ingest.formats.units import SENML, factors, names
-from ingest.readings import FIRST_NS, LAST_NS, Fragment, Readings, RefusedError, short
+from ingest.readings import FIRST_NS, LAST_NS, Fragment, Readings, RefusedError, kind, short
 from ingest.refusals import Reason
 from telemetry.observations import rfc3339
 from telemetry.properties import PROPERTIES, conversion

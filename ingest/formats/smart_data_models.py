@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ingest.formats.pantau_json import kind, number_of, parse, time_ns, unknown_property
+from ingest.formats.pantau_json import number_of, parse, unknown_property
+from ingest.formats.times import time_ns
 from ingest.formats.units import UN_CEFACT, factors, names
-from ingest.readings import Fragment, Readings, RefusedError, convert, short
+from ingest.readings import Fragment, Readings, RefusedError, convert, kind, short
 from ingest.refusals import Reason
 from telemetry.observations import NS_PER_S, rfc3339
 from telemetry.properties import PROPERTIES

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ingest.dead_letters import DeadLetter, Reason
 from ingest.formats import pantau_json
-from ingest.formats.pantau_json import decode_clock, time_ns
+from ingest.formats.pantau_json import decode_clock
+from ingest.formats.times import time_ns
 from ingest.readings import Readings, RefusedError
 from ingest.senders import Senders
 from ingest.settings import Limits
