@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from processing import forecast_fit
 from processing.forecast import (
     LEADS,
     STEP_NS,
@@ -217,6 +218,40 @@ def test_rain_that_has_nothing_to_do_with_the_river_is_not_taken():
     rain = np.random.default_rng(5).exponential(1.0, (40, 700))
     model = fit(replace(history, rain_mm=rain, upstream_m=np.empty((0, 0))))
     assert not model.rain.size
+
+
+def test_most_floods_must_be_won_not_one_large_one(monkeypatch):
+    history = History(valley(1).stage_m)
+    floods = int(fit(history).floods)
+    for won, used in ((floods // 2, False), (floods // 2 + 1, True)):
+        answer = np.full(3, 0.5), np.full(3, won)
+        monkeypatch.setattr(forecast_fit, "_compare", lambda *_, answer=answer: answer)
+        assert fit(history).used.tolist() == [used] * 3
+
+
+def test_the_band_widens_where_the_forecasts_have_been_off(learnt):
+    calm = History(np.full(200, 1.0), np.full((1, 200), 2.0), np.zeros((1, 200)))
+    rough = replace(calm, stage_m=calm.stage_m.copy())
+    rough.stage_m[170:190] += 0.1 * np.random.default_rng(2).normal(size=20)  # still again for 2 h before the end
+    a, b = forecast(learnt, calm), forecast(learnt, rough)
+    width = [(made.high_m - made.low_m)[[150, -1]] for made in (a, b)]
+    np.testing.assert_allclose(width[0][0], width[1][0])
+    assert (width[1][1] > 1.5 * width[0][1]).all()
+
+
+def test_missing_rain_counts_as_the_mean_of_the_rest(learnt):
+    """Of a steady rain half may be missing without any change; more than half, and there is no forecast."""
+    n = 120
+    steady = History(np.full(n, 1.0), np.full((1, n), 2.0), np.full((1, n), 0.4))
+    half = replace(steady, rain_mm=np.where(np.arange(n) % 2 == 0, np.nan, steady.rain_mm))
+    most = replace(steady, rain_mm=np.where(np.arange(n) % 4 > 0, np.nan, steady.rain_mm))
+    model = replace(
+        learnt,
+        rain=np.array([0]),
+        coefficient=np.ones((3, features_of(steady, learnt.upstream, np.array([0])).shape[1])),
+    )
+    np.testing.assert_allclose(forecast(model, half).stage_m[60:], forecast(model, steady).stage_m[60:])
+    assert np.isnan(forecast(model, most).stage_m).all()
 
 
 def made_of(*rows: list[float]) -> Forecast:

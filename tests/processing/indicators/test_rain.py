@@ -158,6 +158,12 @@ def test_days_of_a_recording_add_up_to_its_total():
     assert days.depth_mm[day] == pytest.approx(values[mask].sum())
 
 
+def test_a_reading_that_ends_with_a_window_does_not_touch_the_next():
+    windows = rain.window_depths(np.zeros(1, np.int32), np.array([30]), np.array([120]), np.array([9.0]), 60)
+    assert windows.start.tolist() == [0, 60]
+    np.testing.assert_allclose(windows.depth_mm, [3.0, 6.0])
+
+
 def test_a_rain_day_begins_at_seven_where_the_city_is():
     end = np.array([ns("2026-01-01T23:00")])
     for offset, day in ((7.0, "2026-01-01T00:00"), (8.0, "2026-01-01T23:00")):

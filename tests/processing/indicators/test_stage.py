@@ -214,6 +214,11 @@ def test_no_time_without_a_rise(rise):
     assert np.isnan([times.expected_s, times.earliest_s, times.latest_s]).all()
 
 
+def test_a_threshold_that_is_just_reached_is_reached_even_while_falling():
+    times = time_to_threshold(rise_of(-0.4, -0.5, -0.3, 3.0), np.array([[3.0, 3.1]]))
+    np.testing.assert_array_equal(times.expected_s, [[0.0, np.nan]])
+
+
 def test_no_time_beyond_the_horizon_or_below_the_least_rise():
     rise = rise_of(0.6, 0.5, 0.7, 1.8)
     assert np.isnan(time_to_threshold(rise, np.array([[3.0]]), horizon_s=7199).expected_s[0, 0])
