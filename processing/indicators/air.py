@@ -335,8 +335,8 @@ def _cut(value: Floats, decimals: int) -> Floats:
 def nowcast_ozone_surrogate(hourly_ppb: Floats) -> Floats:
     """The simple US EPA NowCast of ozone: 0.85 · c + 4.5 ppb, from the newest of the last three hours that has a value.
 
-    It is what EPA takes where a monitor has less than 75 % of two weeks of hours; with more, EPA fits a partial
-    least squares model on 96 hours, which is not done here.
+    It is what EPA takes where a monitor has less than 75 % of two weeks of hours; with more it takes a regression, see
+    ``processing.indicators.ozone``.
 
     Parameters
     ----------
