@@ -598,11 +598,61 @@ ODD = st.sampled_from(
 )
 
 
-@given(payloads=st.lists(st.one_of(PLAIN, ODD), min_size=1, max_size=6))
-def test_messages_that_are_taken_together_are_taken_as_they_are_one_by_one(payloads: list[bytes]) -> None:
+LISTS = st.builds(
+    lambda items, group: json.dumps({"readings": items} if group else items).encode(),
+    st.lists(
+        st.one_of(
+            PLAIN.map(json.loads),
+            st.builds(
+                lambda device, value, time: {"device": device, "property": "battery_v", "value": value, "time": time},
+                st.sampled_from(["gauge-1", "lamp-1", "lamp-1", "nobody"]),
+                st.floats(-5, 5),
+                st.sampled_from([NOW_TEXT, NOW // S, 1]),
+            ),
+        ),
+        max_size=4,
+    ),
+    st.booleans(),
+)
+ODD_LISTS = st.sampled_from(
+    [
+        b"[]",
+        b"[",
+        b'[{"property":"battery_v","value":1,"time":1732447931},',
+        b'{"property":"battery_v","value":2,"time":1732447931}]',
+        b'{"readings":[{"property":"battery_v","value":1,"time":1732447931},',
+        b'{"property":"battery_v","value":2,"time":1732447931}]}{"readings":[]}',
+        b'{"readings":[]}',
+        b'[{"property":"battery_v","value":1}]',
+        b'[{"property":"battery_v","value":1},{"property":"water_level_m","value":1e400}]',
+    ]
+)
+
+
+@given(
+    payloads=st.one_of(
+        st.lists(PLAIN, min_size=1, max_size=6),
+        st.lists(LISTS, min_size=1, max_size=5),
+        st.lists(st.one_of(PLAIN, ODD), min_size=1, max_size=6),
+        st.lists(st.one_of(LISTS, ODD_LISTS), min_size=1, max_size=5),
+    ),
+    device=st.sampled_from(["gauge-1", "gauge-1", "lamp-1"]),
+)
+@example(payloads=[b'{"property":"battery_v","value":1}'] * 2, device="gauge-1")
+@example(payloads=[b'[{"property":"battery_v","value":1}]', b'[{"property":"battery_v","value":2}]'], device="gauge-1")
+@example(payloads=[b'{"readings":[{"property":"battery_v","value":1,"unit":"mV"}]}'] * 2, device="gauge-1")
+@example(
+    payloads=[
+        b'[{"device":"lamp-1","property":"battery_v","value":1,"time":1},{"property":"battery_v","value":2,"time":2}]'
+    ],
+    device="gauge-1",
+)
+def test_messages_that_are_taken_together_are_taken_as_they_are_one_by_one(payloads: list[bytes], device: str) -> None:
+    topics = [topic(device).encode()] * len(payloads)
+
     def collect() -> Readings:
         readings = Readings(CITY, Limits())
-        number = readings.announce("main", [topic("gauge-1").encode()] * len(payloads), payloads)
+        number = readings.announce("main", topics, payloads)
         assert number == 0
         readings.begin(NOW, NOW)
         return readings
@@ -610,13 +660,15 @@ def test_messages_that_are_taken_together_are_taken_as_they_are_one_by_one(paylo
     together, alone = collect(), collect()
     for number, payload in enumerate(payloads):
         alone.message = number
-        pantau_json.decode(payload, CITY.feed_of["gauge-1"], alone)
-    topics = [topic("gauge-1").encode()] * len(payloads)
-    if pantau_json.decode_together(payloads, topics, SENDERS, together, 0):
-        assert (together.feed, together.observed_at, together.value) == (alone.feed, alone.observed_at, alone.value)
-        assert together.origin == alone.origin and alone.dead_letters == []
-    else:
-        assert len(together) == 0
+        pantau_json.decode(payload, CITY.feed_of[device], alone)
+    if not pantau_json.decode_together(payloads, topics, SENDERS, together, 0):
+        assert len(together) == 0 and together.dead_letters == []
+        return
+    assert (together.feed, together.observed_at, together.value) == (alone.feed, alone.observed_at, alone.value)
+    assert together.origin == alone.origin and alone.dead_letters == []
+    first, second = together.finish(), alone.finish()
+    assert first.remark.tolist() == second.remark.tolist()
+    assert together.dead_letters == alone.dead_letters
 
 
 def test_a_chunk_of_plain_messages_is_taken_together() -> None:
