@@ -235,20 +235,22 @@ def _quantile(values: Floats, q: float) -> Floats:
 
 @dataclass(frozen=True)
 class DeficitLimits:
-    """Parameters of the discharge deficit."""
+    """Parameters of the discharge deficit; the defaults did best on the days of ``benchmarks.incidents`` for that."""
 
     congested_share: float = 0.5
     """Upstream: flow over occupancy at most this share of the free branch's."""
+    occupancy_min: float = 0.12
+    """Upstream: at least this occupancy; on an empty road one slow vehicle looks like congestion."""
     free_share: float = 0.7
     """Downstream: at least this share."""
-    allowance: float = 0.15
+    allowance: float = 0.25
     """Deficit (share of capacity) that is normal: noise, rain, the capacity that a queue costs."""
-    alarm: float = 0.5
-    """Sum of deficits beyond the allowance at which an incident is called; two intervals of 0.4 do."""
+    alarm: float = 0.2
+    """Sum of deficits beyond the allowance at which an incident is called: one interval of 0.45, or two of 0.35."""
     ceiling: float = 1.0
     """The sum grows no further, so that an incident's end is seen soon."""
-    smooth: float = 0.5
-    """Weight of the newest interval in the moving averages of flow and occupancy, 0-1."""
+    smooth: float = 1.0
+    """Weight of the newest interval in the moving averages: 1 takes it alone; less for intervals under 30 s."""
 
 
 @dataclass(slots=True)
@@ -311,7 +313,8 @@ class DischargeDeficit:
         self.occupancy = _averaged(self.occupancy, occupancy, heard, limits.smooth)
         expected = self.occupancy * template.free_flow_per_occupancy
         share = np.divide(self.flow_veh_h, expected, out=np.ones_like(expected), where=expected > 0.0)
-        head = (share[upstream] <= limits.congested_share) & (share[downstream] >= limits.free_share)
+        slow = (share <= limits.congested_share) & (self.occupancy >= limits.occupancy_min)
+        head = slow[upstream] & (share[downstream] >= limits.free_share)
         missing = 1.0 - self.flow_veh_h[downstream] / template.capacity_veh_h[downstream]
         grown = self.deficit + np.where(head, missing, 0.0) - limits.allowance
         known = heard[upstream] & heard[downstream] & ~np.isnan(grown)
