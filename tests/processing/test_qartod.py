@@ -98,6 +98,11 @@ def test_intervals_under_a_second():
     assert flag.tolist() == [UNKNOWN, GOOD, SUSPECT]
 
 
+def test_a_rate_or_a_gap_equal_to_the_limit_passes():
+    assert rate_of_change(np.array([0.0, 2.0]), at(0, 1), one(2), suspect_per_s=2.0).tolist() == [UNKNOWN, GOOD]
+    assert gap(at(0, 20, 40.5), one(3), expected_s=10.0).tolist() == [UNKNOWN, GOOD, SUSPECT]
+
+
 def test_after_missing_values_the_last_one_known_counts():
     value = np.array([1.0, np.nan, np.nan, 4.0, 4.0])
     # 3 in 30 s are 0.1/s.
@@ -217,6 +222,13 @@ def test_season_and_hour_in_local_time():
     flag = climatology(value, times, segments, table, utc_offset_h=7.0)
     assert flag.tolist() == [GOOD, SUSPECT, GOOD, SUSPECT, GOOD, GOOD]
     assert climatology(value + 8, times, segments, table, utc_offset_h=7.0).tolist() == [FAIL] * 6
+
+
+def test_the_last_month_belongs_to_the_season():
+    table = spans((0, 6, 8, 0, 24, 0.0, 1.0, -INF, INF))
+    times = moments("2026-05-31T23:59", "2026-06-01T00:00", "2026-08-31T23:59", "2026-09-01T00:00")
+    flag = climatology(np.full(4, 5.0), times, one(4), table, utc_offset_h=0.0)
+    assert flag.tolist() == [UNKNOWN, SUSPECT, SUSPECT, UNKNOWN]
 
 
 def test_bounds_belong_to_the_inside_and_missing_stays_missing():
