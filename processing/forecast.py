@@ -23,7 +23,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from processing.indicators.rain import depth_over
 from telemetry.observations import NS_PER_S
 
 Floats = npt.NDArray[np.float64]
@@ -184,11 +183,37 @@ def on_grid(observed_at: Ints, value: Floats, grid_at: Ints, *, oldest_ns: int =
     return np.where(there & (grid_at - observed_at[row] < oldest_ns), value[row], np.nan)
 
 
-def rain_on_grid(observed_at: Ints, rain_mm: Floats, grid_at: Ints, *, step_ns: int = STEP_NS) -> Floats:
-    """Depth of the step that ends at each time of the grid; NaN where readings cover less than half of it. [mm]"""
-    stream = np.zeros(observed_at.shape, np.int32)
-    depths = depth_over(stream, observed_at, rain_mm, np.zeros(grid_at.shape, np.int32), grid_at, step_ns)
-    return np.where(depths.covered >= 0.5, depths.depth_mm, np.nan)
+def rain_on_grid(
+    observed_at: Ints, rain_mm: Floats, grid_at: Ints, *, step_ns: int = STEP_NS, oldest_ns: int = 4 * STEP_NS
+) -> Floats:
+    """Depth of the readings of the step that ends at each time of the grid.
+
+    A depth counts whole for the step in which it was read. To spread it over its interval, as
+    ``processing.indicators.rain`` does, would tell a step of rain that nobody could know of yet.
+
+    Parameters
+    ----------
+    observed_at, rain_mm : (n,) arrays
+        Readings of one datastream sorted by time; NaN ones are left out. [ns since 1970 UTC, mm]
+    grid_at : (m,) int64 array
+        [ns since 1970 UTC]
+    oldest_ns : int
+        NaN where the newest reading is as old as this, or there is none. [ns]
+
+    Examples
+    --------
+    >>> rain_on_grid(np.array([8, 12, 20]), np.array([0.2, 0.4, 1.0]), np.array([10, 20, 30]), step_ns=10, oldest_ns=10)
+    array([0.2, 1.4, nan])
+    """
+    known = ~np.isnan(rain_mm)
+    observed_at = observed_at[known]
+    total = np.concatenate((np.zeros(1), np.cumsum(rain_mm[known])))
+    until = np.searchsorted(observed_at, grid_at, side="right")
+    depth = total[until] - total[np.searchsorted(observed_at, grid_at - step_ns, side="right")]
+    if not observed_at.size:
+        return np.full(grid_at.shape, np.nan)
+    heard = (until > 0) & (grid_at - observed_at[np.maximum(until - 1, 0)] < oldest_ns)
+    return np.where(heard, depth, np.nan)
 
 
 def line(stage_m: Floats, leads: tuple[int, ...] = LEADS) -> Floats:

@@ -23,6 +23,7 @@ from processing.forecast import (
     rain_on_grid,
 )
 from processing.forecast_fit import FitSettings, _compare, _events, _held_out, fit, flood_rows
+from processing.indicators.stage import rate_of_rise
 from telemetry.observations import NS_PER_S
 
 STEPS = 3000
@@ -150,6 +151,7 @@ def test_still_water_is_forecast_to_be_still(learnt):
     assert (made.high_m[-1] - made.low_m[-1] < 0.2).all()
 
 
+@settings(deadline=None)
 @given(st.integers(-50, 50))
 def test_a_lifted_datum_lifts_the_forecast_and_nothing_else(learnt, metres):
     history = valley(6, 300)
@@ -322,6 +324,15 @@ def test_the_line_by_hand():
     assert np.isnan(line(np.array([1.0, 1.1]))).all()
 
 
+def test_the_line_is_that_of_the_rate_of_rise():
+    """Second implementation: ``rate_of_rise`` over half an hour, at each step."""
+    stage = valley(13, 400).stage_m
+    rows = np.arange(2, 400)[:, None] - np.arange(3)
+    at = rows * STEP_NS
+    rise = rate_of_rise(at, stage[rows], np.ones(at.shape, bool), at[:, 0], span_ns=2 * STEP_NS)
+    np.testing.assert_allclose(line(stage)[2:, 2] - stage[2:], rise.m_per_h, atol=1e-9)
+
+
 def test_what_counts_as_flood():
     stage = np.array([1.0, 1.0, 1.01, 1.03, 1.03, 1.0, 2.5, 2.4, 2.3, np.nan])
     expected = [False, False, False, True, True, False, True, True, False, False]
@@ -337,12 +348,27 @@ def test_readings_are_laid_on_the_grid():
     np.testing.assert_array_equal(on_grid(at, value, grid), [1.0, 2.0, np.nan, 4.0, np.nan])
     np.testing.assert_array_equal(on_grid(at, value, grid, oldest_ns=30 * minute), [1.0, 2.0, 2.0, 4.0, 4.0])
     assert np.isnan(on_grid(at[:0], value[:0], grid)).all()
-    # 1 mm in each minute from 00:00 to 00:30: half of the last step is not covered
+    # 1 mm in each minute from 00:00 to 00:37
     minutes = np.arange(38) * minute
-    depth = rain_on_grid(minutes, np.ones(38), grid)
-    np.testing.assert_allclose(depth[1:3], 15.0)
-    np.testing.assert_allclose(rain_on_grid(minutes, np.ones(38), grid + 8 * minute)[2], 14.0)
-    assert np.isnan(depth[[0, 3, 4]]).all()
+    np.testing.assert_allclose(rain_on_grid(minutes, np.ones(38), grid), [1, 15, 15, 7, 0])
+    gone = rain_on_grid(minutes, np.ones(38), grid, oldest_ns=20 * minute)
+    np.testing.assert_allclose(gone, [1, 15, 15, 7, np.nan])
+    assert np.isnan(rain_on_grid(minutes, np.full(38, np.nan), grid)).all()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.sampled_from([0.0, 0.2, 1.4, np.nan])), unique_by=lambda r: r[0]),
+    st.integers(0, 200),
+)
+def test_the_grid_does_not_know_what_comes_after_it(readings, cut):
+    readings.sort()
+    at, value = np.array([r[0] for r in readings], np.int64), np.array([r[1] for r in readings], np.float64)
+    grid, early = np.arange(0, cut + 1, 10), at <= cut
+    for laid in (
+        lambda t, v: on_grid(t, v, grid, oldest_ns=15),
+        lambda t, v: rain_on_grid(t, v, grid, step_ns=10, oldest_ns=40),
+    ):
+        np.testing.assert_array_equal(laid(at, value), laid(at[early], value[early]))
 
 
 def test_wrong_arguments_are_refused(learnt):
