@@ -131,9 +131,29 @@ def add(sketches: Sketches, group: npt.NDArray[np.integer], value: Floats) -> No
         place[rows] = same.argmax(axis=1)
         known[rows] = same[np.arange(same.shape[0]), place[rows]]
     np.add.at(sketches.count.reshape(-1), (target * sketches.bucket.shape[1] + place)[known], np.uint32(1))
-    new = ~known
-    if new.any():
-        _insert(sketches, target[new], bucket[new], np.ones(int(new.sum()), dtype=np.int64))
+    new = np.flatnonzero(~known)
+    if new.size:
+        # A group that gets one new bucket and has a free place keeps its level as well.
+        _, of, times = np.unique(target[new], return_inverse=True, return_counts=True)
+        alone = (times[of] == 1) & (sketches.count[target[new], -1] == 0)
+        for begin in range(0, int(alone.sum()), _ROWS_AT_ONCE):
+            rows = new[alone][begin : begin + _ROWS_AT_ONCE]
+            _put_between(sketches, target[rows], joined[rows])
+        rest = new[~alone]
+        _insert(sketches, target[rest], bucket[rest], np.ones(rest.size, dtype=np.int64))
+
+
+def _put_between(sketches: Sketches, group: Ints, joined: npt.NDArray[np.int32]) -> None:
+    """Put one reading in a bucket of its own into each of some different groups that have a free place."""
+    held, counts = sketches.bucket[group], sketches.count[group]
+    place = (held < joined[:, None]).sum(axis=1)
+    at = np.arange(held.shape[1])
+    after = at > place[:, None]
+    held[:, 1:] = np.where(after[:, 1:], held[:, :-1], held[:, 1:])
+    counts[:, 1:] = np.where(after[:, 1:], counts[:, :-1], counts[:, 1:])
+    row = np.arange(group.size)
+    held[row, place], counts[row, place] = joined, 1
+    sketches.bucket[group], sketches.count[group] = held, counts
 
 
 def merge(sketches: Sketches, group: npt.NDArray[np.integer], other: Sketches) -> None:
