@@ -69,7 +69,9 @@ def deficit(detected: Detected, template: Template, limits: DeficitLimits) -> Bo
     days, intervals, stations = detected.occupancy.shape
     number = np.arange(days * stations).reshape(days, stations)
     upstream, downstream = number[:, :-1].ravel(), number[:, 1:].ravel()
-    everywhere = Template(np.tile(template.free_flow_per_occupancy, days), np.tile(template.capacity_veh_h, days))
+    everywhere = Template(
+        *(np.tile(a, days) for a in (template.free_flow_per_occupancy, template.capacity_veh_h, template.noise_share))
+    )
     state = DischargeDeficit.empty(days * stations, upstream.size)
     alarms = np.zeros((days, intervals, stations - 1), dtype=np.bool_)
     for t in range(intervals):
@@ -151,17 +153,17 @@ def measure(interval_s: float, seeds: int) -> list[tuple[str, str, CaliforniaLim
     template = learnt(first, seeds)
     one = itertools.product((0.04, 0.06, 0.08, 0.12, 0.16, 0.2), (0.2, 0.3, 0.4, 0.5, 0.6, 0.7), (0.08, 0.1, 0.15, 0.2))
     two = itertools.product(
-        (0.5, 0.65, 0.8), (0.6, 0.75), (0.12, 0.16, 0.2, 0.25), (0.1, 0.2, 0.4, 0.8), (0.3, 0.5, 1.0)
+        (0.5, 0.65, 0.8), (0.6, 0.75), (0.12, 0.16, 0.2, 0.25), (1.0, 2.0, 3.0, 4.0), (0.3, 0.5, 1.0)
     )
     california_tried = [CaliforniaLimits(*p) for p in one]
-    deficit_tried = [DeficitLimits(u, 0.12, f, k, h, max(1.0, 2 * h), s) for u, f, k, h, s in two]
+    deficit_tried = [DeficitLimits(u, 0.12, f, k, h, s) for u, f, k, h, s in two]
     scores = [score(california(seen, p), first, days, seen.delayed) for p in california_tried]
     california_limits = california_tried[best(scores)]
     scores = [score(deficit(seen, template, p), first, days, seen.delayed) for p in deficit_tried]
     deficit_limits = deficit_tried[best(scores)]
     rows: list[tuple[str, str, CaliforniaLimits | DeficitLimits, Score]] = []
     for road, corridor in (("calibrated", first), ("another", other_road(interval_s))):
-        days, unseen = drive(corridor, 30_000, seeds)
+        days, unseen = drive(corridor, 50_000, seeds)
         template = learnt(corridor, seeds)
         alarms = california(unseen, california_limits)
         rows.append((road, "California #7", california_limits, score(alarms, corridor, days, unseen.delayed)))

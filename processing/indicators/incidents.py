@@ -184,10 +184,12 @@ class Template:
     """(stations,) flow over occupancy in free traffic. [veh/h]"""
     capacity_veh_h: Floats
     """(stations,) flow that it is known to carry."""
+    noise_share: Floats
+    """(stations,) standard deviation of one interval's flow, as a share of that."""
 
 
 def learn_template(
-    flow_veh_h: Floats, occupancy: Floats, *, smooth: int = 10, capacity_quantile: float = 0.98, free_share: float = 0.7
+    flow_veh_h: Floats, occupancy: Floats, *, smooth: int = 20, capacity_quantile: float = 0.95, free_share: float = 0.7
 ) -> Template:
     """Learn each station's free branch and capacity; days with incidents do no harm if they are few.
 
@@ -198,7 +200,7 @@ def learn_template(
     smooth : int
         Intervals over which flow is averaged before its quantile is taken, so that noise of counting is not capacity.
     capacity_quantile : float
-        Quantile of that flow, of the intervals in which traffic was dense or fast.
+        Quantile of that flow, over all intervals.
     free_share : float
         Intervals with less than this share of the free branch's flow over occupancy are congested.
 
@@ -222,7 +224,11 @@ def learn_template(
     first = _quantile(ratio, 0.75)
     free = _quantile(np.where(ratio >= free_share * first, ratio, np.nan), 0.5)
     windows = np.lib.stride_tricks.sliding_window_view(flow_veh_h, smooth, axis=0)
-    return Template(free, _quantile(windows.mean(axis=-1), capacity_quantile))
+    capacity = _quantile(windows.mean(axis=-1), capacity_quantile)
+    busy = np.where(flow_veh_h[1:] >= 0.5 * capacity, np.abs(np.diff(flow_veh_h, axis=0)), np.nan)
+    # of two normal deviates: median |a - b| = 0.6745 · sqrt(2) · sd
+    noise = np.divide(_quantile(busy, 0.5), 0.6745 * np.sqrt(2.0) * capacity, where=capacity > 0.0, out=0.0 * capacity)
+    return Template(free, capacity, noise)
 
 
 def _quantile(values: Floats, q: float) -> Floats:
@@ -245,12 +251,13 @@ class DeficitLimits:
     """Downstream: at least this share."""
     allowance: float = 0.25
     """Deficit (share of capacity) that is normal: noise, rain, the capacity that a queue costs."""
-    alarm: float = 0.2
-    """Sum of deficits beyond the allowance at which an incident is called: one interval of 0.45, or two of 0.35."""
-    ceiling: float = 1.0
-    """The sum grows no further, so that an incident's end is seen soon."""
-    smooth: float = 1.0
-    """Weight of the newest interval in the moving averages: 1 takes it alone; less for intervals under 30 s."""
+    alarm_noise: float = 3.0
+    """An incident is called when the deficits beyond the allowance add up to so many standard deviations of a count.
+
+    The sum grows to twice that and no further, so that an incident's end is seen soon.
+    """
+    smooth: float = 0.5
+    """Weight of the newest interval in the moving averages of flow and occupancy, 0-1; 1 takes it alone."""
 
 
 @dataclass(slots=True)
@@ -317,9 +324,10 @@ class DischargeDeficit:
         head = slow[upstream] & (share[downstream] >= limits.free_share)
         missing = 1.0 - self.flow_veh_h[downstream] / template.capacity_veh_h[downstream]
         grown = self.deficit + np.where(head, missing, 0.0) - limits.allowance
-        known = heard[upstream] & heard[downstream] & ~np.isnan(grown)
-        self.deficit = np.where(known, np.clip(grown, 0.0, limits.ceiling), self.deficit)
-        called = known & ~self.standing & (self.deficit >= limits.alarm)
+        alarm = limits.alarm_noise * template.noise_share[downstream]
+        known = heard[upstream] & heard[downstream] & ~np.isnan(grown + alarm)
+        self.deficit = np.where(known, np.clip(grown, 0.0, 2.0 * alarm), self.deficit)
+        called = known & ~self.standing & (self.deficit >= alarm)
         self.standing = (self.standing & (self.deficit > 0.0)) | called
         return np.asarray(called)
 
