@@ -25,8 +25,8 @@ Bools = npt.NDArray[np.bool_]
 NS_PER_H = 3600 * NS_PER_S
 RISE_SPAN_NS = NS_PER_H // 2
 """Span of readings that the rate of rise is taken from: half an hour, the upper end of the usual 15 to 30 min. [ns]"""
-_PAIRS_AT_ONCE = 1 << 21
-"""Pairs that are worked on together: 16 MiB of slopes."""
+_PAIRS_AT_ONCE = 1 << 20
+"""Pairs that are worked on together: 8 MiB of slopes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +129,19 @@ def rate_of_rise(
         fitted = np.where(count > 0, value[:, 0], np.nan)
     # Gauges with the same number of readings have the same pairs.
     for n in np.unique(count[count >= least_readings]).tolist():
-        first, second = np.triu_indices(n, 1)
+        pairs = n * (n - 1) // 2
         lower, reached_n = _lower_rank(n, coverage)
         of_count = np.flatnonzero(count == n)
-        at_once = max(1, _PAIRS_AT_ONCE // first.shape[0])
+        at_once = max(1, _PAIRS_AT_ONCE // pairs)
         for rows in np.split(of_count, range(at_once, of_count.shape[0], at_once)):
             x, y = hours[rows, :n], value[rows, :n]
-            slopes = (y[:, first] - y[:, second]) / (x[:, first] - x[:, second])
+            slopes = np.empty((rows.shape[0], pairs))
+            filled = 0
+            for apart in range(1, n):
+                of = slopes[:, filled : filled + n - apart]
+                np.subtract(y[:, :-apart], y[:, apart:], out=of)
+                of /= x[:, :-apart] - x[:, apart:]
+                filled += n - apart
             slopes.sort(axis=1)
             middle = (slopes.shape[1] - 1) // 2
             slope[rows] = (slopes[:, middle] + slopes[:, slopes.shape[1] // 2]) / 2
