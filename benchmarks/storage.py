@@ -140,10 +140,7 @@ def week(datastreams: int) -> None:
                     starts,
                     count,
                     count,
-                    value,
-                    value,
-                    value,
-                    value,
+                    *[value] * 6,
                 )
                 batches.append(
                     StoredBatch(

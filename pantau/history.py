@@ -35,6 +35,8 @@ def chart(
         maximum=series.maximum,
         mean=series.mean,
         last=series.mean,
+        total=np.full(len(series), np.nan),
+        deviation=np.full(len(series), np.nan),
     )
 
 

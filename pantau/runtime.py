@@ -256,6 +256,13 @@ class Pipeline:
     def _resume(self) -> None:
         """Bring the core to where it was: last snapshot, then the rest of the journal."""
         snapshot = Snapshot.read(self._folder / "snapshot.bin")
+        core = None if snapshot is None else snapshot.core()
+        if core is None and snapshot is not None:
+            self._say(
+                "the saved state was written by another version of Pantau: the journal is taken again from its "
+                "beginning (what is stored stays; alarms that began before the journal are forgotten)"
+            )
+            snapshot = None
         saved = 0 if snapshot is None else snapshot.position
         # A new journal must not give positions again that rows of the store came from.
         account = self._folder / ACCOUNT_NAME
@@ -277,11 +284,11 @@ class Pipeline:
                 "older one. Put the right one back, or move both away to begin with an empty core; what is stored stays"
             )
         position = max(saved, self.journal.start)
-        if snapshot is None:
+        if snapshot is None or core is None:
             self.directory = Directory(0, self.settings.city.name, self.settings.city.utc_offset_h, (), (), ())
             self.state = State.for_directory(self.directory)
         else:
-            self.directory, self.state = snapshot.core()
+            self.directory, self.state = core
             self._now = snapshot.now
             if position > saved:
                 self._say("the journal since the saved state is gone: what only it held is not taken again")
@@ -496,6 +503,7 @@ class Pipeline:
         self._complete = True
         self.live.set_clock(str(self.settings.clock.source), now, self.receiver.clock_speed)
         self.live.observe(results.readings)
+        self.live.correct(results.corrected)
         self.watch.observe(results.readings)
         self.live.transition(results.transitions)
         fresh = batch is not None and batch.retaken is None and len(observations)
@@ -526,7 +534,8 @@ class Pipeline:
                     raise _StoppedError from error
 
     def _hand_to_store(self, position: int, results: Results) -> None:
-        self._put(position, results.readings, results.windows, results.transitions)
+        readings = Observations.concat([results.readings, results.corrected])
+        self._put(position, readings, results.windows, results.transitions, known=len(results.corrected))
 
     def _put(
         self,
@@ -536,8 +545,9 @@ class Pipeline:
         transitions: Transitions,
         status: tuple[PipelineStatus, ...] = (),
         account: tuple[AccountHour, ...] = (),
+        known: int = 0,
     ) -> None:
-        batch = StoredBatch(position, position, self.directory, readings, windows, transitions, status, account)
+        batch = StoredBatch(position, position, self.directory, readings, windows, transitions, status, account, known)
         if not batch.rows:
             return
         self._with_room(lambda: self.writer.put(batch))

@@ -65,6 +65,9 @@ class Snapshot:
             raise SnapshotDamagedError(problem)
         return cls(position, now, body[:directory_length], body[directory_length:])
 
-    def core(self) -> tuple[Directory, State]:
-        """The directory and the state."""
-        return Directory.from_bytes(self.directory), State.from_bytes(self.state)
+    def core(self) -> tuple[Directory, State] | None:
+        """The directory and the state; None if another version of Pantau wrote them."""
+        try:
+            return Directory.from_bytes(self.directory), State.from_bytes(self.state)
+        except (ValueError, KeyError):
+            return None

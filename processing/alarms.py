@@ -11,6 +11,7 @@ Only these few go through the life cycle (ANSI/ISA-18.2) one by one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,28 +82,11 @@ class LevelState:
     """Since when the value has been at or beyond the threshold; NOT_RUNNING if it is not."""
     back_since: Ints
     """Since when the value has been back by more than the deadband; NOT_RUNNING if it is not."""
+    run_out_at: Ints
+    """The latest moment at which something was decided without a reading: a delay ran out."""
     active: Bools
     """Which levels are entered."""
-    ladder: Ints
-    """Mark of the ladder that was in force, to know when it has changed."""
-    due_from: int
-    """No delay runs out before this moment: until then nobody need be looked at. [ns]"""
     occurrence: Occurrences
-
-    @classmethod
-    def empty(cls, datastreams: int) -> LevelState:
-        """No reading yet."""
-        shape = (datastreams, MAX_STEPS)
-        return cls(
-            at=np.full(datastreams, NEVER, dtype=np.int64),
-            value=np.full(datastreams, np.nan),
-            beyond_since=np.full(shape, NOT_RUNNING, dtype=np.int64),
-            back_since=np.full(shape, NOT_RUNNING, dtype=np.int64),
-            active=np.zeros(shape, dtype=np.bool_),
-            ladder=np.zeros(datastreams, dtype=np.int64),
-            due_from=NOT_RUNNING,
-            occurrence=Occurrences.empty(datastreams),
-        )
 
 
 @dataclass(slots=True)
@@ -152,9 +136,8 @@ def judge_levels(
     segments: Segments,
     observed_at: Ints,
     value: Floats,
-    watermark: int,
-) -> Transitions:
-    """Follow the level alarms through a batch of usable readings, and on to ``watermark``.
+) -> tuple[Transitions, int]:
+    """Follow the level alarms through a batch of usable readings.
 
     A level is entered once the value has been at or beyond its threshold for the on-delay, and left once the value
     has been back by more than the deadband for the off-delay. The alarm's severity is that of the highest level
@@ -171,13 +154,13 @@ def judge_levels(
     observed_at, value : (n,) arrays
         Usable readings (not FAIL, not MISSING), strictly increasing in time within each segment, newer than all
         before. [ns], [unit]
-    watermark : int
-        No reading older than this is expected: delays that have run out before it take effect. [ns]
 
     Returns
     -------
     Transitions
         Ordered by time.
+    int
+        No delay of these datastreams runs out before this moment without another reading; see ``run_out``. [ns]
     """
     events = _Events()
     log = TransitionLog(AlarmKind.LEVEL, directory.version)
@@ -197,17 +180,16 @@ def judge_levels(
         rows = slice(0, 0) if i is None else slice(segments.start[i], segments.end[i])
         _apply(state, directory, log, subject, at, steps, entered, observed_at[rows], value[rows])
     _note_peaks(state, directory, segments, observed_at, value)
+    due_from = NOT_RUNNING
     if last_key.size:
         state.at[last_key] = last_at
         state.value[segments.key] = value[segments.end - 1]
         for _, _, due, _ in _pending(state, directory, last_key):
-            state.due_from = min(state.due_from, int(due.min()))
-    if watermark > state.due_from:
-        _run_out(state, directory, log, watermark)
-    return log.columns()
+            due_from = min(due_from, int(due.min()))
+    return log.columns(), due_from
 
 
-def follow_ladders(state: LevelState, directory: Directory, now: int) -> Transitions:
+def follow_ladders(state: LevelState, directory: Directory, changed: npt.NDArray[np.intp], now: int) -> Transitions:
     """Let changed ladders take effect at once, on the value that is known.
 
     Where no alarm stands, the delays of the new ladder begin now. Where one stands, it goes to its new level, or is
@@ -219,13 +201,12 @@ def follow_ladders(state: LevelState, directory: Directory, now: int) -> Transit
         Changed in place.
     directory : Directory
         With the new ladders.
+    changed : (k,) int array
+        The datastreams that have new ones.
     now : int
         When they come into force. [ns]
     """
     log = TransitionLog(AlarmKind.LEVEL, directory.version)
-    mark = _ladder_marks(directory)
-    changed = np.flatnonzero(mark != state.ladder)
-    state.ladder = mark
     changed = changed[state.at[changed] != NEVER]
     if not changed.size:
         return log.columns()
@@ -240,13 +221,13 @@ def follow_ladders(state: LevelState, directory: Directory, now: int) -> Transit
     no_rows_at, no_rows = np.empty(0, dtype=np.int64), np.empty(0)
     for subject in changed[stands]:
         _apply(state, directory, log, int(subject), now, [], [], no_rows_at, no_rows, ladder_changed=True)
-    state.due_from = NEVER
     return log.columns()
 
 
-def _ladder_marks(directory: Directory) -> Ints:
+def ladder_marks(directory: Directory) -> Ints:
     """(datastreams,) a number for each ladder that differs when the ladder does."""
-    parts = [
+    return marks(
+        len(directory.datastreams),
         *directory.threshold.T,
         *directory.severity.T,
         directory.direction,
@@ -254,8 +235,12 @@ def _ladder_marks(directory: Directory) -> Ints:
         directory.on_delay_ns,
         directory.off_delay_ns,
         directory.gate,
-    ]
-    mark = np.ones(len(directory.datastreams), dtype=np.uint64)
+    )
+
+
+def marks(n: int, *parts: npt.NDArray[Any]) -> Ints:
+    """(n,) a number for each row of these columns that differs when the row does."""
+    mark = np.ones(n, dtype=np.uint64)
     for part in parts:
         bits = np.ascontiguousarray(part, dtype=np.float64).view(np.uint64)
         # As in FNV-1a: xor, multiply by an odd constant (modulo 2⁶⁴), and let the high bits come down.
@@ -388,7 +373,7 @@ def _apply(
     if severity == was and not ladder_changed:
         return
     # A reading that came later than the watermark allowed for may end what a delay began after it.
-    at = max(at, int(o.changed_at[subject]))
+    at = max(at, int(o.changed_at[subject]) + 1)
     held = int(np.searchsorted(row_at, at, side="right")) - 1
     value, value_at = (row_value[held], row_at[held]) if held >= 0 else (state.value[subject], state.at[subject])
     if was == Severity.NORMAL:
@@ -435,13 +420,37 @@ def _note_peaks(state: LevelState, directory: Directory, segments: Segments, obs
         o.value[subject] = value[segments.end[i] - 1]
 
 
-def _run_out(state: LevelState, directory: Directory, log: TransitionLog, watermark: int) -> None:
-    """Delays that ran out since the last reading take effect although no reading came."""
+def run_out(
+    state: LevelState, directory: Directory, watermark: int, subjects: npt.NDArray[np.int32] | None = None
+) -> tuple[Transitions, int]:
+    """Let delays that ran out since the last reading take effect although no reading came.
+
+    Parameters
+    ----------
+    state : LevelState
+        Changed in place.
+    directory : Directory
+        Gives the delays.
+    watermark : int
+        No reading older than this is expected: delays that have run out before it take effect. [ns]
+    subjects : (k,) int array or None
+        The datastreams that are looked at; None: all.
+
+    Returns
+    -------
+    Transitions
+        Ordered by time.
+    int
+        No delay of these runs out before this moment. [ns]
+    """
+    log = TransitionLog(AlarmKind.LEVEL, directory.version)
     no_rows_at, no_rows = np.empty(0, dtype=np.int64), np.empty(0)
-    everyone = np.arange(state.at.shape[0], dtype=np.int32)
+    if subjects is None:
+        subjects = np.arange(state.at.shape[0], dtype=np.int32)
     events = _Events()
-    for subject, step, at, entered in _pending(state, directory, everyone):
+    for subject, step, at, entered in _pending(state, directory, subjects):
         due = at < watermark
+        np.maximum.at(state.run_out_at, subject[due], at[due])
         shut = due & _gate_is_shut(directory, subject, at)
         since = state.beyond_since if entered else state.back_since
         since[subject[shut], step[shut]] = NOT_RUNNING
@@ -450,8 +459,8 @@ def _run_out(state: LevelState, directory: Directory, log: TransitionLog, waterm
             events.add(subject[now_due], at[now_due], k, entered)
     for index, moment, steps, enters in events.in_order():
         _apply(state, directory, log, index, moment, steps, enters, no_rows_at, no_rows)
-    left = [int(at.min()) for _, _, at, _ in _pending(state, directory, everyone)]
-    state.due_from = min(left, default=NOT_RUNNING)
+    left = [int(at.min()) for _, _, at, _ in _pending(state, directory, subjects)]
+    return log.columns(), min(left, default=NOT_RUNNING)
 
 
 def _pending(
@@ -484,7 +493,7 @@ def acknowledge(occurrences: Occurrences, log: TransitionLog, action: Acknowledg
         o.state[subject] = AlarmState.NORMAL
     else:
         return False
-    log.note(o, subject, action.at)
+    log.note(o, subject, max(action.at, int(o.changed_at[subject]) + 1))
     return True
 
 

@@ -360,6 +360,7 @@ def _speak_again(o: Occurrences, log: TransitionLog, subject: int, at: int, befo
 
 def _end(o: Occurrences, log: TransitionLog, subject: int, at: int) -> None:
     """A silence that is over needs nobody's acknowledgement: it goes back to normal at once."""
+    at = max(at, int(o.changed_at[subject]) + 1)
     o.state[subject] = AlarmState.NORMAL
     o.severity[subject] = Severity.NORMAL
     o.peak_at[subject] = at

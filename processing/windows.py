@@ -1,8 +1,9 @@
-"""Windows in event time: count, good count, minimum, maximum, mean and last of each minute, quarter hour and hour.
+"""Windows in event time: what is known of each minute, five minutes, quarter hour, hour and local day of a datastream.
 
-Each datastream keeps its newest windows open for late readings. A window is published when the watermark passes its
-end, and again whenever a late reading corrects it. Sums are kept in multiples of 2⁻²⁰ of the unit, which makes them
-exact, so that neither the order of readings nor the cutting into batches changes a mean.
+Only the window that a datastream is in is held; it is published when the watermark passes its end or a reading of a
+later window comes, whichever is first, and again whenever it is corrected. Sums are kept in multiples of 2⁻²⁰ of the
+unit (those of squares in whole squares and 2⁻³² of them), which makes them exact, so that neither the order of
+readings nor the cutting into batches changes a mean.
 """
 
 from __future__ import annotations
@@ -16,74 +17,51 @@ from telemetry.observations import NS_PER_S
 from telemetry.quality import FAIL, GOOD
 from telemetry.results import Windows
 
-WIDTHS_S = (60, 900, 3600)
-SLOTS = (16, 4, 4)
-"""Windows of each width that stay open for late readings of a datastream."""
+DAY_S = 86_400
+WIDTHS_S = (60, 300, 900, 3600, DAY_S)
+"""Days are those of the city, all others begin where UTC's do."""
 
 NO_WINDOW = np.iinfo(np.int64).min
 _QUANTUM = 2.0**-20
+_REST = 2.0**-32
+
+WINDOW = np.dtype(
+    [
+        ("start", np.int64),
+        ("total", np.float64),
+        ("squares", np.float64),
+        ("squares_rest", np.float64),
+        ("minimum", np.float64),
+        ("maximum", np.float64),
+        ("last", np.float64),
+        ("count", np.uint32),
+        ("good_count", np.uint32),
+        ("usable_count", np.uint32),
+        ("published", np.uint32),
+    ]
+)
+"""What is known of one window. ``minimum``, ``maximum`` and ``last`` mean nothing while ``usable_count`` is 0."""
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+Records = npt.NDArray[np.void]
 
 
 @dataclass(slots=True)
 class WindowState:
-    """The open windows of one width; every array is (datastreams, slots)."""
+    """The windows of one width that the datastreams are in."""
 
     width_s: int
-    start: Ints
-    count: npt.NDArray[np.uint32]
-    good_count: npt.NDArray[np.uint32]
-    usable_count: npt.NDArray[np.uint32]
-    total: Floats
-    minimum: Floats
-    maximum: Floats
-    last: Floats
-    last_at: Ints
-    unpublished: Bools
-    swept_to: int
-    """All windows that end up to here have been published. [ns]"""
-
-    @classmethod
-    def empty(cls, width_s: int, slots: int, datastreams: int) -> WindowState:
-        """No window is open yet."""
-        shape = (datastreams, slots)
-        return cls(
-            width_s,
-            start=np.full(shape, NO_WINDOW, dtype=np.int64),
-            count=np.zeros(shape, dtype=np.uint32),
-            good_count=np.zeros(shape, dtype=np.uint32),
-            usable_count=np.zeros(shape, dtype=np.uint32),
-            total=np.zeros(shape),
-            minimum=np.full(shape, np.inf),
-            maximum=np.full(shape, -np.inf),
-            last=np.full(shape, np.nan),
-            last_at=np.full(shape, NO_WINDOW, dtype=np.int64),
-            unpublished=np.zeros(shape, dtype=np.bool_),
-            swept_to=NO_WINDOW,
-        )
+    held: Records
+    """(datastreams,) of WINDOW; its start is NO_WINDOW before the first reading."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """What a batch brings for each (datastream, window) that it touches."""
-
-    stream: npt.NDArray[np.int32]
-    window: Ints
-    rows: npt.NDArray[np.intp]
-    """Number of rows."""
-    good: npt.NDArray[np.intp]
-    usable: npt.NDArray[np.intp]
-    total: Floats
-    minimum: Floats
-    maximum: Floats
-    last: Floats
-    last_at: Ints
-
-    def take(self, index: npt.NDArray[np.intp]) -> _Groups:
-        return _Groups(*(getattr(self, name)[index] for name in self.__slots__))
+def window_start(observed_at: Ints, width_s: int, utc_offset_ns: int) -> Ints:
+    """Start of the window that each moment lies in. [ns since 1970 UTC]"""
+    width_ns = width_s * NS_PER_S
+    offset = utc_offset_ns if width_s == DAY_S else 0
+    start: Ints = (observed_at + offset) // width_ns * width_ns - offset
+    return start
 
 
 def aggregate(
@@ -93,152 +71,130 @@ def aggregate(
     value: Floats,
     flag: npt.NDArray[np.uint8],
     watermark: int,
-) -> tuple[list[Windows], Bools]:
-    """Add a batch to the windows of one width, and publish what is due.
+    utc_offset_ns: int = 0,
+) -> Windows | None:
+    """Add a batch to the windows of one width.
 
     Parameters
     ----------
     state : WindowState
         Changed in place.
     stream, observed_at, value, flag : (n,) arrays
-        Readings that were not added before, sorted by datastream and time.
+        Sorted by datastream and time; of each datastream all newer than what was added before.
     watermark : int
-        No reading older than this is expected; windows that end up to it are published. [ns]
+        Windows that end up to it are published as they are changed. [ns]
+    utc_offset_ns : int
+        Where local days begin.
 
     Returns
     -------
-    list of Windows
-        Rows that are new or corrected.
-    (n,) bool array
-        True for readings whose window is no longer open: they are not in any published row.
+    Windows or None
+        Those that are over, new or changed.
     """
-    published: list[Windows] = []
-    too_old: Bools = np.zeros(stream.shape, dtype=np.bool_)
-    if stream.size:
-        groups = _group(stream, observed_at, value, flag, state.width_s * NS_PER_S)
-        refused = np.zeros(groups.window.shape, dtype=np.bool_)
-        for chosen in _passes(groups, state.start.shape[1]):
-            refused[chosen] = _merge(state, groups.take(chosen), watermark, published)
-        if refused.any():
-            too_old = np.repeat(refused, groups.rows)
-    _sweep(state, watermark, published)
-    return published, too_old
+    if not stream.size:
+        return None
+    start = window_start(observed_at, state.width_s, utc_offset_ns)
+    owner, groups = _group(stream, start, value, flag)
+    first = np.empty(owner.shape, dtype=np.bool_)
+    first[0] = True
+    np.not_equal(owner[1:], owner[:-1], out=first[1:])
+    last = np.append(first[1:], True)
+    at_first = np.flatnonzero(first)
+    held = state.held[owner[at_first]]
+    goes_on = held["start"] == groups["start"][at_first]
+    _merge(groups, at_first[goes_on], held[goes_on])
+    left = np.flatnonzero(~goes_on & (held["start"] != NO_WINDOW) & (held["published"] == 0))
+    over = groups["start"] + state.width_s * NS_PER_S <= watermark
+    groups["published"] = over
+    state.held[owner[last]] = groups[last]
+    told = np.flatnonzero(~last | over)
+    parts = []
+    if left.size:
+        parts.append(_rows(state.width_s, owner[at_first[left]], held[left]))
+    if told.size:
+        parts.append(_rows(state.width_s, owner[told], groups[told]))
+    return Windows.concat(parts) if parts else None
+
+
+def sweep(state: WindowState, watermark: int) -> Windows | None:
+    """Publish the windows whose end the watermark has passed, and that were not published yet."""
+    held = state.held
+    start = held["start"]
+    due = np.flatnonzero(
+        (held["published"] == 0) & (start != NO_WINDOW) & (start <= watermark - state.width_s * NS_PER_S)
+    )
+    if not due.size:
+        return None
+    held["published"][due] = 1
+    return _rows(state.width_s, due.astype(np.int32), held[due])
 
 
 def _group(
-    stream: npt.NDArray[np.int32], observed_at: Ints, value: Floats, flag: npt.NDArray[np.uint8], width_ns: int
-) -> _Groups:
-    window = observed_at // width_ns
+    stream: npt.NDArray[np.int32], start: Ints, value: Floats, flag: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.int32], Records]:
+    """The datastream and the window of each run of rows that belong together."""
     n = stream.shape[0]
     first = np.empty(n, dtype=np.bool_)
     first[0] = True
-    np.logical_or(stream[1:] != stream[:-1], window[1:] != window[:-1], out=first[1:])
-    start = np.flatnonzero(first)
+    np.logical_or(stream[1:] != stream[:-1], start[1:] != start[:-1], out=first[1:])
+    at = np.flatnonzero(first)
     usable = flag < FAIL
-    last = np.maximum.reduceat(np.where(usable, np.arange(n), -1), start)
-    has_last = last >= 0
+    groups = np.empty(at.shape, dtype=WINDOW)
+    groups["start"] = start[at]
+    groups["count"] = np.diff(np.append(at, n))
+    exact = np.rint(np.where(usable, value, 0.0) / _QUANTUM) * _QUANTUM
+    square = exact * exact
+    whole = np.rint(square)
+    rest = np.rint((square - whole) / _REST) * _REST
+    if at.shape[0] == n:  # one row each, as most often
+        groups["good_count"] = flag == GOOD
+        groups["usable_count"] = usable
+        groups["total"], groups["squares"], groups["squares_rest"] = exact, whole, rest
+        groups["minimum"] = np.where(usable, value, np.inf)
+        groups["maximum"] = np.where(usable, value, -np.inf)
+        groups["last"] = value
+        return stream, groups
     add = np.add.reduceat
-    return _Groups(
-        stream=stream[start],
-        window=window[start],
-        rows=np.diff(np.append(start, n)),
-        good=add((flag == GOOD).astype(np.intp), start),
-        usable=add(usable.astype(np.intp), start),
-        total=add(np.rint(np.where(usable, value, 0.0) / _QUANTUM) * _QUANTUM, start),
-        minimum=np.minimum.reduceat(np.where(usable, value, np.inf), start),
-        maximum=np.maximum.reduceat(np.where(usable, value, -np.inf), start),
-        last=np.where(has_last, value[last], np.nan),
-        last_at=np.where(has_last, observed_at[last], NO_WINDOW),
-    )
+    groups["good_count"] = add((flag == GOOD).astype(np.uint32), at)
+    groups["usable_count"] = add(usable.astype(np.uint32), at)
+    groups["total"], groups["squares"], groups["squares_rest"] = add(exact, at), add(whole, at), add(rest, at)
+    groups["minimum"] = np.minimum.reduceat(np.where(usable, value, np.inf), at)
+    groups["maximum"] = np.maximum.reduceat(np.where(usable, value, -np.inf), at)
+    groups["last"] = value[np.maximum.reduceat(np.where(usable, np.arange(n), 0), at)]
+    return stream[at], groups
 
 
-def _passes(groups: _Groups, slots: int) -> list[npt.NDArray[np.intp]]:
-    """Split the groups into passes in which no two of a datastream share a slot; oldest windows first."""
-    n = groups.stream.shape[0]
-    everything = np.arange(n)
-    first = np.empty(n, dtype=np.bool_)
-    first[0] = True
-    np.not_equal(groups.stream[1:], groups.stream[:-1], out=first[1:])
-    oldest = groups.window[np.flatnonzero(first)][np.cumsum(first) - 1]
-    if (groups.window - oldest < slots).all():
-        return [everything]
-    passes = []
-    rest = everything
-    key = groups.stream.astype(np.int64) * slots + groups.window % slots
-    while rest.size:
-        _, at = np.unique(key[rest], return_index=True)
-        passes.append(rest[np.sort(at)])
-        rest = np.delete(rest, at)
-    return passes
-
-
-def _merge(state: WindowState, new: _Groups, watermark: int, published: list[Windows]) -> Bools:
-    """Put groups into their slots; returns which came too late for theirs."""
-    width_ns = state.width_s * NS_PER_S
-    slot = new.window % state.start.shape[1]
-    start = new.window * width_ns
-    held = state.start[new.stream, slot]
-    refused: Bools = held > start
-    fresh = held < start
-    if fresh.any():
-        stream, at = new.stream[fresh], slot[fresh]
-        evicted = state.unpublished[stream, at]
-        if evicted.any():
-            published.append(_rows(state, stream[evicted], at[evicted]))
-        state.start[stream, at] = start[fresh]
-        state.count[stream, at] = 0
-        state.good_count[stream, at] = 0
-        state.usable_count[stream, at] = 0
-        state.total[stream, at] = 0.0
-        state.minimum[stream, at] = np.inf
-        state.maximum[stream, at] = -np.inf
-        state.last[stream, at] = np.nan
-        state.last_at[stream, at] = NO_WINDOW
-    if refused.any():
-        kept = np.flatnonzero(~refused)
-        new, slot, start = new.take(kept), slot[kept], start[kept]
-    where = (new.stream, slot)
-    state.count[where] += new.rows.astype(np.uint32)
-    state.good_count[where] += new.good.astype(np.uint32)
-    state.usable_count[where] += new.usable.astype(np.uint32)
-    state.total[where] += new.total
-    state.minimum[where] = np.minimum(state.minimum[where], new.minimum)
-    state.maximum[where] = np.maximum(state.maximum[where], new.maximum)
-    newer = new.last_at > state.last_at[where]
-    state.last[new.stream[newer], slot[newer]] = new.last[newer]
-    state.last_at[new.stream[newer], slot[newer]] = new.last_at[newer]
-    due = start + width_ns <= watermark
-    state.unpublished[where] = ~due
-    if due.any():
-        published.append(_rows(state, new.stream[due], slot[due]))
-    return refused
-
-
-def _sweep(state: WindowState, watermark: int, published: list[Windows]) -> None:
-    """Publish the windows whose end the watermark has passed since the last sweep."""
-    width_ns = state.width_s * NS_PER_S
-    boundary = watermark // width_ns * width_ns
-    if boundary <= state.swept_to:
+def _merge(groups: Records, at: npt.NDArray[np.intp], earlier: Records) -> None:
+    """Add what was known of the windows ``groups[at]`` before."""
+    if not at.size:
         return
-    state.swept_to = boundary
-    stream, slot = np.nonzero(state.unpublished & (state.start + width_ns <= watermark))
-    if stream.size:
-        state.unpublished[stream, slot] = False
-        published.append(_rows(state, stream.astype(np.int32), slot))
+    later = groups[at]
+    for name in ("count", "good_count", "total", "squares", "squares_rest"):
+        later[name] += earlier[name]
+    later["minimum"] = np.minimum(later["minimum"], earlier["minimum"])
+    later["maximum"] = np.maximum(later["maximum"], earlier["maximum"])
+    nothing = later["usable_count"] == 0
+    later["last"][nothing] = earlier["last"][nothing]
+    later["usable_count"] += earlier["usable_count"]
+    groups[at] = later
 
 
-def _rows(state: WindowState, stream: npt.NDArray[np.int32], slot: npt.NDArray[np.integer]) -> Windows:
-    where = (stream, slot)
-    usable = state.usable_count[where]
+def _rows(width_s: int, stream: npt.NDArray[np.int32], record: Records) -> Windows:
+    usable = record["usable_count"].astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = record["total"] / usable
+        square = (record["squares"] / usable - mean * mean) + record["squares_rest"] / usable
     none = usable == 0
     return Windows(
         datastream=stream.astype(np.int32),
-        width_s=np.full(stream.shape, state.width_s, dtype=np.int32),
-        start=state.start[where],
-        count=state.count[where],
-        good_count=state.good_count[where],
-        minimum=np.where(none, np.nan, state.minimum[where]),
-        maximum=np.where(none, np.nan, state.maximum[where]),
-        mean=np.where(none, np.nan, state.total[where] / np.maximum(usable, 1)),
-        last=state.last[where],
+        width_s=np.full(stream.shape, width_s, dtype=np.int32),
+        start=record["start"].copy(),
+        count=record["count"].copy(),
+        good_count=record["good_count"].copy(),
+        minimum=np.where(none, np.nan, record["minimum"]),
+        maximum=np.where(none, np.nan, record["maximum"]),
+        mean=np.where(none, np.nan, mean),
+        last=np.where(none, np.nan, record["last"]),
+        total=np.where(none, np.nan, record["total"]),
+        deviation=np.where(none, np.nan, np.sqrt(np.maximum(square, 0.0))),
     )

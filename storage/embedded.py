@@ -53,6 +53,7 @@ from storage.store import (
     chart_series,
     last_of_each,
 )
+from telemetry.alarms import AlarmState
 from telemetry.directory import Directory
 from telemetry.observations import Observations
 from telemetry.results import Windows
@@ -85,7 +86,7 @@ _TIME = {
 _IDENTITY = {
     "readings": ("datastream", "observed_at_ns"),
     "windows": ("width_s", "datastream", "start_ns"),
-    "alarms": ("at_ns", "kind", "subject", "raised_at_ns", "state", "severity"),
+    "alarms": ("at_ns", "kind", "subject", "raised_at_ns"),
     "pipeline": ("at_ns",),
     "account": ("at_ns", "device"),
 }
@@ -105,9 +106,10 @@ _STATUS_FIELDS = (
     "backlog_messages",
     "clear_in_s",
 )
+_WINDOW_LATER = ("total", "deviation")
 _STATUS_FLOATS = ("latency_s", "clear_in_s")
 _STATUS_LATER = ("backlog_messages", "clear_in_s")
-"""Files of the first version lack these; they read as 0."""
+"""Files of the first version lack these (and ``_WINDOW_LATER``); they read as 0 (and as NaN)."""
 
 
 class EmbeddedStore:
@@ -220,16 +222,18 @@ class EmbeddedStore:
 
     def windows(self, datastream: str, width_s: int, start_ns: int, end_ns: int) -> WindowColumns:
         """See ``Store.windows``."""
-        columns = ("start_ns", "count", "good_count", "minimum", "maximum", "mean", "last")
-        found = self._select(
-            "windows", ", ".join(columns), start_ns, end_ns, "width_s = ? AND datastream = ?", width_s, datastream
-        )
+        # Files of earlier versions have no sum and no deviation: so they can't be named.
+        columns = ("minimum", "maximum", "mean", "last", "total", "deviation")
+        chosen = "* EXCLUDE (datastream, width_s)"
+        found = self._select("windows", chosen, start_ns, end_ns, "width_s = ? AND datastream = ?", width_s, datastream)
         if found is None:
             none, nothing = np.empty(0, np.int64), np.empty(0)
-            return WindowColumns(none, none, none, nothing, nothing, nothing, nothing)
+            return WindowColumns(none, none, none, *[nothing] * len(columns))
+        for name in _WINDOW_LATER:
+            found.setdefault(name, np.full(found["start_ns"].size, np.nan))
         keep = last_of_each(found["position"], found["start_ns"])
         count, good = found["count"][keep].astype(np.int64), found["good_count"][keep].astype(np.int64)
-        return WindowColumns(found["start_ns"][keep], count, good, *(found[c][keep] for c in columns[3:]))
+        return WindowColumns(found["start_ns"][keep], count, good, *(found[c][keep] for c in columns))
 
     def series(self, datastream: str, start_ns: int, end_ns: int, max_points: int = 1000) -> Series:
         """See ``Store.series``."""
@@ -241,6 +245,7 @@ class EmbeddedStore:
         if found is None:
             return []
         keep = last_of_each(found["position"], *(found[c] for c in _IDENTITY["alarms"]))
+        keep = keep[found["state"][keep] != AlarmState.WITHDRAWN]
         keep = keep[np.lexsort((keep, found["position"][keep], found["at_ns"][keep]))]
         columns = {name: column[keep].tolist() for name, column in found.items()}
         names = {f.name: _ALARM_TIMES.get(f.name, f.name) for f in fields(AlarmRecord)}
@@ -505,6 +510,8 @@ class EmbeddedStore:
                 "maximum": rows.maximum[keep],
                 "mean": rows.mean[keep],
                 "last": rows.last[keep],
+                "total": rows.total[keep],
+                "deviation": rows.deviation[keep],
                 "position": position[keep],
             }
         )

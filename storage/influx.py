@@ -39,6 +39,7 @@ from storage.store import (
     chart_series,
     last_of_each,
 )
+from telemetry.alarms import AlarmState
 
 LINES_PER_REQUEST = 10_000
 SEARCH_REQUESTS = 400
@@ -167,7 +168,7 @@ class InfluxStore:
     def windows(self, datastream: str, width_s: int, start_ns: int, end_ns: int) -> WindowColumns:
         """See ``Store.windows``."""
         tags = {schema.DATASTREAM: datastream, schema.WIDTH: schema.window_name(width_s)}
-        names = ("count", "good_count", "min", "max", "mean", "last")
+        names = ("count", "good_count", "min", "max", "mean", "last", "sum", "deviation")
         rows = self._select(schema.WINDOW, names, start_ns, end_ns, tags)
         start = rows["time"].astype(np.int64)
         # Of a window in two series (the device was swapped) the one that has seen more is the later one.
@@ -183,7 +184,8 @@ class InfluxStore:
         """See ``Store.transitions``."""
         fields = [f.name for f in schema.ALARM.fields]
         columns, values = self._rows(schema.ALARM, (*fields, *schema.ALARM.tags), start_ns, end_ns, {})
-        return [_alarm(dict(zip(columns, row, strict=True))) for row in values]
+        found = [_alarm(dict(zip(columns, row, strict=True))) for row in values]
+        return [r for r in found if r.state != AlarmState.WITHDRAWN]
 
     def pipeline(self, start_ns: int, end_ns: int) -> list[PipelineStatus]:
         """See ``Store.pipeline``."""

@@ -132,6 +132,8 @@ class LineEncoder:
                 "max": rows.maximum[keep],
                 "mean": rows.mean[keep],
                 "last": rows.last[keep],
+                "sum": rows.total[keep],
+                "deviation": rows.deviation[keep],
                 "time": rows.start[keep],
             }
         )
@@ -139,7 +141,7 @@ class LineEncoder:
             pl.when(pl.col(name).is_finite())
             .then(pl.concat_str(pl.lit(f",{name}="), pl.col(name).cast(pl.String)))
             .otherwise(pl.lit(""))
-            for name in ("min", "max", "mean", "last")
+            for name in ("min", "max", "mean", "last", "sum", "deviation")
         ]
         return frame.select(
             pl.concat_str(

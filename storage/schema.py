@@ -79,8 +79,8 @@ SUBJECT = "subject"
 DATASTREAM_TAGS = (CITY, DISTRICT, SITE, DEVICE, DATASTREAM, PROPERTY, DOMAIN)
 
 # Windows.
-WINDOW_WIDTHS_S = (60, 900, 3600)
-"""The widths that are aggregated and stored. [s]"""
+WINDOW_WIDTHS_S = (60, 300, 900, 3600, 86_400)
+"""The widths that are aggregated and stored; a day is the city's own. [s]"""
 
 
 def window_name(width_s: int) -> str:
@@ -135,6 +135,8 @@ WINDOW = Measurement(
         Field("max", _F, "property", "As min."),
         Field("mean", _F, "property", "As min."),
         Field("last", _F, "property", "The reading observed last, of those that count for min."),
+        Field("sum", _F, "property", "As min: of rain, the depth that fell in the window."),
+        Field("deviation", _F, "property", "As min: standard deviation around the mean, of these readings alone."),
     ),
     "Start of the window [start, start + width).",
 )
@@ -143,7 +145,12 @@ ALARM = Measurement(
     "alarm",
     (CITY, DISTRICT, SITE, KIND, SUBJECT, PROPERTY, DOMAIN),
     (
-        Field("state", _I, "", "0 normal, 1 unacknowledged, 2 acknowledged, 3 returned unacknowledged."),
+        Field(
+            "state",
+            _I,
+            "",
+            "0 normal, 1 unacknowledged, 2 acknowledged, 3 returned unacknowledged, 4 withdrawn: it never was so.",
+        ),
         Field("severity", _I, "", "0 normal, 1 waspada, 2 siaga, 3 awas."),
         Field("value", _F, "property", "The reading that caused the change; else seconds of silence or absence."),
         Field("threshold", _F, "property", "The threshold that was passed; else the allowed seconds."),

@@ -36,6 +36,8 @@ _TYPES: dict[str, Any] = DTYPES | {
     "remark": np.uint8,
 }
 """The columns that are spooled: the broker of a reading is not stored."""
+_LATER = ("total", "deviation")
+"""Columns of windows that the files of earlier versions lack."""
 _KINDS: dict[str, Any] = {"readings": Observations, "windows": Windows, "transitions": Transitions}
 
 
@@ -170,6 +172,7 @@ def packed(batches: Sequence[StoredBatch], name_of: Any) -> bytes:
                 "directory": name_of(b.directory),
                 "pipeline": [asdict(s) for s in b.pipeline],
                 "account": [asdict(a) for a in b.account],
+                "known": b.known,
             }
             | {
                 kind: {f.name: getattr(getattr(b, kind), f.name).tobytes() for f in fields(of) if f.name in _TYPES}
@@ -188,14 +191,19 @@ def unpacked(data: bytes, directory_of: Any, where: str) -> list[StoredBatch]:
         raise DamagedFile(f"the spool file {where} is damaged (checksum)")
     found = []
     for b in msgspec.msgpack.decode(content):
+        for name in _LATER:
+            b["windows"].setdefault(name, np.full(len(b["windows"]["mean"]) // 8, np.nan).tobytes())
         columns = {
             kind: of(**{name: np.frombuffer(column, _TYPES[name]) for name, column in b[kind].items()})
             for kind, of in _KINDS.items()
         }
         pipeline = tuple(PipelineStatus(**s) for s in b["pipeline"])
         account = tuple(AccountHour(**a) for a in b.get("account", ()))
+        known = b.get("known", 0)
         directory = directory_of(b["directory"])
-        found.append(StoredBatch(b["first"], b["last"], directory, **columns, pipeline=pipeline, account=account))
+        found.append(
+            StoredBatch(b["first"], b["last"], directory, **columns, pipeline=pipeline, account=account, known=known)
+        )
     return found
 
 

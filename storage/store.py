@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from storage.schema import KIND_NAMES, WINDOW_WIDTHS_S, level_label
+from storage.schema import KIND_NAMES, level_label
 from telemetry.alarms import AlarmKind
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S, Observations
@@ -88,6 +88,8 @@ class StoredBatch:
     transitions: Transitions
     pipeline: tuple[PipelineStatus, ...] = ()
     account: tuple[AccountHour, ...] = ()
+    known: int = 0
+    """How many of the readings were stored before, and come again with another flag."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.first_position <= self.last_position:
@@ -129,6 +131,10 @@ class WindowColumns:
     maximum: npt.NDArray[np.float64]
     mean: npt.NDArray[np.float64]
     last: npt.NDArray[np.float64]
+    total: npt.NDArray[np.float64]
+    """Sum of the usable readings; NaN also where an earlier Pantau did not store it."""
+    deviation: npt.NDArray[np.float64]
+    """Their standard deviation; NaN as ``total``."""
 
     def __len__(self) -> int:
         return int(self.start.shape[0])
@@ -255,7 +261,7 @@ class Store(Protocol):
         ...
 
     def transitions(self, start_ns: int, end_ns: int) -> list[AlarmRecord]:
-        """History of all alarms, newest last."""
+        """History of all alarms, newest last; without what was withdrawn."""
         ...
 
     def pipeline(self, start_ns: int, end_ns: int) -> list[PipelineStatus]:
@@ -291,6 +297,10 @@ class Store(Protocol):
         ...
 
 
+_CHART_WIDTHS_S = (60, 900, 3600)
+"""Widths that charts are drawn from: those that there always were, and no days, of which the last is missing long."""
+
+
 def chart_series(store: Store, datastream: str, start_ns: int, end_ns: int, max_points: int) -> Series:
     """Choose the resolution for a chart of at most ``max_points`` points and read it; the same for every store.
 
@@ -300,7 +310,7 @@ def chart_series(store: Store, datastream: str, start_ns: int, end_ns: int, max_
     if max_points < 1:
         raise ValueError(f"max_points must be 1 or more, got {max_points}")
     span_s = max(end_ns - start_ns, 0) / NS_PER_S
-    counting = next((w for w in WINDOW_WIDTHS_S if span_s <= w * 1000), WINDOW_WIDTHS_S[-1])
+    counting = next((w for w in _CHART_WIDTHS_S if span_s <= w * 1000), _CHART_WIDTHS_S[-1])
     # One window earlier: the first may have begun before the span.
     counted = int(store.windows(datastream, counting, start_ns - counting * NS_PER_S, end_ns).count.sum())
     # At most a count of both ends too many; late readings are in no window and so uncounted.
@@ -308,7 +318,7 @@ def chart_series(store: Store, datastream: str, start_ns: int, end_ns: int, max_
         raw = store.readings(datastream, start_ns, end_ns)
         if len(raw) <= max_points:
             return Series(0, raw.observed_at, raw.value, raw.value, raw.value, raw.flag)
-    width_s = next((w for w in WINDOW_WIDTHS_S if span_s / w <= max_points), WINDOW_WIDTHS_S[-1])
+    width_s = next((w for w in _CHART_WIDTHS_S if span_s / w <= max_points), _CHART_WIDTHS_S[-1])
     found = store.windows(datastream, width_s, start_ns, end_ns)
     if len(found) <= max_points:
         return Series(width_s, found.start, found.mean, found.minimum, found.maximum, _window_flags(found))
@@ -350,7 +360,8 @@ def _joined(windows: WindowColumns, width_s: int, times: int) -> Series:
     maximum = np.fmax.reduceat(windows.maximum, first)
     count = np.add.reduceat(windows.count, first)
     good = np.add.reduceat(windows.good_count, first)
+    unknown = np.full(len(first), np.nan)
     joined = WindowColumns(
-        bucket[first] * new_width_s * NS_PER_S, count, good, minimum, maximum, mean, np.full(len(first), np.nan)
+        bucket[first] * new_width_s * NS_PER_S, count, good, minimum, maximum, mean, unknown, unknown, unknown
     )
     return Series(new_width_s, joined.start, mean, minimum, maximum, _window_flags(joined))

@@ -306,7 +306,7 @@ class StoreWriter:
             if self._failures:
                 _log.warning("the store takes rows again")
             self._rows_written += rows
-            self._readings_written += sum(len(b.readings) for b in batches)
+            self._readings_written += sum(len(b.readings) - b.known for b in batches)
             self._failures = 0
             self._retry_at = 0.0
         return True

@@ -37,6 +37,8 @@ class AlarmState(IntEnum):
     ACKNOWLEDGED = 2
     RETURNED_UNACKNOWLEDGED = 3
     """The condition is gone but nobody has acknowledged that it was there."""
+    WITHDRAWN = 4
+    """Of a change that was told: late readings have shown that it never happened."""
 
 
 @dataclass(frozen=True, slots=True)

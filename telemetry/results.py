@@ -21,6 +21,8 @@ DTYPES: dict[str, type[np.generic]] = {
     "maximum": np.float64,
     "mean": np.float64,
     "last": np.float64,
+    "total": np.float64,
+    "deviation": np.float64,
     "kind": np.uint8,
     "subject": np.int32,
     "raised_at": np.int64,
@@ -80,6 +82,10 @@ class Windows(Columns):
     mean: npt.NDArray[np.float64]
     last: npt.NDArray[np.float64]
     """Value of the usable reading observed last."""
+    total: npt.NDArray[np.float64]
+    """Sum of the usable readings: the depth of rain of the window, for one."""
+    deviation: npt.NDArray[np.float64]
+    """Standard deviation of the usable readings around their mean, as of a whole population."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,11 @@ class Transitions(Columns):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All that one step of the core gives."""
+    """All that one step of the core gives.
+
+    Late readings change what was said before. A change of an alarm that was told, and was never so, is among the
+    transitions again with the state WITHDRAWN.
+    """
 
     readings: Observations
     """The new readings with their flags: without duplicates, in order of datastream and time."""
@@ -127,3 +137,5 @@ class Results:
     duplicate_at: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """When each of ``duplicates`` was observed. [ns since 1970 UTC]"""
     late_at: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    corrected: Observations = field(default_factory=Observations.empty)
+    """Earlier readings whose flag is another one now that a reading came late. Their time of reception is not told."""

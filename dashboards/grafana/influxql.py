@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from storage import schema
+from telemetry.alarms import AlarmState
 from telemetry.properties import Domain
 from telemetry.quality import FAIL
 
@@ -53,6 +54,8 @@ AWAY = f"\"{schema.KIND}\" = '{schema.BROKER}'"
 STATE = column(schema.ALARM, "state")
 SEVERITY = column(schema.ALARM, "severity")
 LABEL = column(schema.ALARM, "label")
+NOT_WITHDRAWN = f"{STATE} < {int(AlarmState.WITHDRAWN)}"
+"""Of changes of alarms: late readings have not shown that it never was so."""
 _SHOWN = ", ".join([SEVERITY, *(column(schema.ALARM, f) for f in ("label", "value", "threshold", "peak"))])
 _EACH_ALARM = ", ".join(f'"{t}"' for t in (SITE, SUBJECT, schema.KIND))
 
@@ -135,7 +138,7 @@ def last_changes(condition: str) -> str:
     until = f"time > ${{__to}}ms - {LOOK_BACK} AND time <= ${{__to}}ms"
     return (
         f'SELECT last({STATE}) AS {STATE}, {_SHOWN} FROM "{schema.ALARM.name}" '
-        f"WHERE {condition} AND {until} GROUP BY {_EACH_ALARM}"
+        f"WHERE {condition} AND {NOT_WITHDRAWN} AND {until} GROUP BY {_EACH_ALARM}"
     )
 
 
@@ -151,7 +154,7 @@ def count_open(condition: str, severity: int) -> str:
 
 def severity_changes(condition: str) -> str:
     """Every change of severity in the time range shown, one series for each alarm."""
-    return in_range(schema.ALARM, SEVERITY, condition, SITE, SUBJECT)
+    return in_range(schema.ALARM, SEVERITY, f"{condition} AND {NOT_WITHDRAWN}", SITE, SUBJECT)
 
 
 def tag_values(tag: str, measurement: schema.Measurement, condition: str) -> str:

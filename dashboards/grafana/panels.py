@@ -42,6 +42,7 @@ STATE_WORDS: dict[AlarmState, str] = {
     AlarmState.UNACKNOWLEDGED: "belum diakui · unacknowledged",
     AlarmState.ACKNOWLEDGED: "diakui · acknowledged",
     AlarmState.RETURNED_UNACKNOWLEDGED: "reda, belum diakui · returned, unacknowledged",
+    AlarmState.WITHDRAWN: "ditarik · withdrawn",
 }
 NO_COLOUR = "text"
 """Grafana's name for the colour of plain text."""

@@ -182,11 +182,23 @@ class AlarmBook:
             kind, subject, raised_at, at, state, severity, value, threshold, peak, peak_at, version = row
             key = (kind, subject, raised_at)
             alarm = self.open.get(key) or self.closed.get(key)
+            if state == AlarmState.WITHDRAWN:
+                if alarm is not None:
+                    left = [c for c in alarm.changes if c.at != at]
+                    touched[key] = self._told_anew(directory, alarm, left)
+                continue
             if alarm is None:
                 alarm = Alarm(kind, subject, raised_at, domain=_domain(directory, kind, subject))
             if any((c.at, c.state, c.severity) == (at, state, severity) for c in alarm.changes):
                 continue
-            _apply(directory, alarm, Change(at, severity, state, value, threshold, ""))
+            change = Change(at, severity, state, value, threshold, "")
+            if alarm.changes and at <= alarm.changes[-1].at:
+                # Late readings have shown that it was so: it takes its place among the others.
+                others = [c for c in alarm.changes if c.at != at]
+                alarm = self._told_anew(directory, alarm, sorted([*others, change], key=lambda c: c.at))
+                state = alarm.state
+            else:
+                _apply(directory, alarm, change)
             if peak == peak:
                 alarm.peak, alarm.peak_at = peak, peak_at
             alarm.directory_version = version
@@ -200,6 +212,21 @@ class AlarmBook:
                 self.open[key] = alarm
             touched[key] = alarm
         return list(touched.values())
+
+    def _told_anew(self, directory: Directory, alarm: Alarm, changes: list[Change]) -> Alarm:
+        """The alarm with these changes, in order, in place of those that were told; gone if there are none."""
+        self.open.pop(alarm.key, None)
+        self.closed.pop(alarm.key, None)
+        again = Alarm(alarm.kind, alarm.subject, alarm.raised_at, alarm.domain, state=AlarmState.WITHDRAWN)
+        again.peak, again.peak_at = alarm.peak, alarm.peak_at
+        again.directory_version, again.restored = alarm.directory_version, alarm.restored
+        for change in changes:
+            _apply(directory, again, change)
+        if again.state != AlarmState.UNACKNOWLEDGED:
+            again.acknowledged_by, again.comment = alarm.acknowledged_by, alarm.comment
+        if changes:
+            (self.closed if again.state == AlarmState.NORMAL else self.open)[again.key] = again
+        return again
 
     def find(self, directory: Directory, ident: str) -> Alarm | None:
         """The open alarm with this outer name."""

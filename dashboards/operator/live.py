@@ -137,6 +137,16 @@ class LiveCity:
             self._heard_at = self._monotonic()
             self._follow_peaks(readings)
 
+    def correct(self, corrected: Observations) -> None:
+        """Take the new flags of earlier readings."""
+        if not len(corrected):
+            return
+        with self._lock:
+            newest = np.flatnonzero(self._at[corrected.datastream] == corrected.observed_at)
+            stream = corrected.datastream[newest]
+            self._flag[stream] = corrected.flag[newest]
+            self._dirty[stream] = True
+
     def transition(self, transitions: Transitions) -> None:
         """Take the changes of alarms of a step."""
         if not len(transitions):

@@ -20,7 +20,7 @@ from telemetry.observations import NS_PER_S, rfc3339
 
 EVERYTHING = (0, 2**62)
 _RUN_ONLY = {"received_at", "position"}
-_ALARM_IDENTITY = ("kind", "subject", "raised_at", "at", "state", "severity")
+_ALARM_IDENTITY = ("kind", "subject", "raised_at", "at")
 _EXAMPLES = 5
 
 Rows = dict[tuple[Any, ...], tuple[Any, ...]]

@@ -184,7 +184,8 @@ def test_a_late_reading_corrects_a_published_window() -> None:
         ]
     )
     assert final_windows(results[:1])[0, 60, T0][:4] == (1, 1, 1.0, 1.0)
-    assert final_windows(results)[0, 60, T0] == (2, 2, 1.0, 3.0, 2.0, 3.0)
+    # 2 m in half a minute is suspect, however late it comes; it counts all the same.
+    assert final_windows(results)[0, 60, T0] == (2, 1, 1.0, 3.0, 2.0, 3.0)
 
 
 def test_a_window_closes_although_nobody_sends() -> None:
@@ -194,7 +195,7 @@ def test_a_window_closes_although_nobody_sends() -> None:
 
 
 def test_what_comes_after_the_horizon_is_named_late_and_kept() -> None:
-    ring = [(0, 60 * i, 1.0 + i % 2) for i in range(1, RING + 1)]
+    ring = [(0, 60 * i, 1.0 + i % 2) for i in range(1, 2 * RING + 1)]
     results = run([(observations(ring), T0 + 3600 * NS_PER_S), (observations([(0, 5, 9.0)]), T0 + 3600 * NS_PER_S)])
     assert list(results[1].late) == [0]
     assert len(results[1].readings) == 1

@@ -125,13 +125,13 @@ def test_a_reading_that_is_on_its_way_is_waited_for() -> None:
     assert run.history() == []
 
 
-def test_no_change_is_dated_before_the_one_that_it_follows() -> None:
+def test_what_a_late_reading_shows_never_to_have_been_is_withdrawn() -> None:
     run = Run(city(rising((2.0, 2), on_delay_s=120.0)))
     run.at(0, 2.5)
     run.at(120 + LATENESS_S + 1)
     run.at(200, 1.0, observed=60)  # later than anybody waits
     assert run.history() == [(120, 2), (120, 0)]
-    assert run.log[-1].state[0] == AlarmState.RETURNED_UNACKNOWLEDGED
+    assert run.log[-1].state[0] == AlarmState.WITHDRAWN
 
 
 def test_a_lamp_that_goes_out_at_dawn_is_no_failure() -> None:

@@ -119,7 +119,7 @@ def test_death_and_birth_in_one_batch_are_a_short_alarm() -> None:
 def test_at_the_same_moment_the_later_certificate_counts() -> None:
     both = [dies(0, 30), born(0, 30)]
     _, results = story((rows((0, 0)), both, 32), (rows(), [], 40))
-    assert history(results) == [(30, 1), (30, 0)]
+    assert [(round(moment, 6), severity) for moment, severity in history(results)] == [(30, 1), (30, 0)]
     _, results = story((rows((0, 0)), both[::-1], 32), (rows(), [], 40))
     assert history(results) == [(30, 1)]
 
@@ -187,18 +187,12 @@ def test_a_device_outside_the_directory_is_refused() -> None:
         story((rows(), [dies(9, 1)], 2))
 
 
-def test_the_state_is_saved_and_an_older_one_knows_of_no_deaths() -> None:
+def test_deaths_are_saved() -> None:
     state, _ = story((rows((0, 0)), [dies(0, 30)], 31))
     saved = State.from_bytes(state.to_bytes())
     assert saved.to_bytes() == state.to_bytes()
     _, result = step(saved, CITY, rows((0, 29, 40)), at(41), brokers=HEARD)
     assert history([result]) == []
-    with np.load(io.BytesIO(State.for_directory(CITY).to_bytes())) as stored:
-        older = {k: stored[k] for k in stored.files if k not in ("silence.told_at", "silence.dead", "silence.alive_at")}
-    buffer = io.BytesIO()
-    np.savez(buffer, **older)  # type: ignore[arg-type]
-    _, result = step(State.from_bytes(buffer.getvalue()), CITY, rows(), at(31), brokers=HEARD, presence=[dies(0, 30)])
-    assert history([result]) == [(30, 1)]
 
 
 # ---------------------------------------------------------------------------------------------- however it is cut

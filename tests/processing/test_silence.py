@@ -251,10 +251,8 @@ def test_a_swap_leaves_the_state_of_the_datastream_and_moves_only_who_is_listene
     state, result = step(state, swapped(100), rows(), at(101), brokers=[HEARD])
     assert not len(result.transitions)
     mine, other = arrays(state), arrays(unswapped)
-    changed = {
-        name for name in mine if not np.array_equal(mine[name], other[name], equal_nan=mine[name].dtype.kind == "f")
-    }
-    assert changed <= {"directory_version", "silence.watched_since", "silence.due_from", "level.due_from"}
+    changed = {name for name in mine if mine[name].tobytes() != other[name].tobytes()}
+    assert changed <= {"directory_version", "silence.watched_since", "silence.due_from", "due_from"}
     # The new device speaks; a late message of the old one comes after it, and is the old one's sign of life, not its.
     state, result = step(state, swapped(100), rows((0, 120, 0), (0, 90, 0)), at(121), brokers=[HEARD])
     assert result.readings.observed_at.tolist() == [at(90), at(120)]
@@ -346,19 +344,12 @@ def test_with_a_broker_down_all_along_exactly_its_devices_and_those_never_heard_
     assert set(np.flatnonzero(state.silence.occurrence.severity).tolist()) == expected
 
 
-def test_a_snapshot_from_before_brokers_were_told_apart_is_read() -> None:
+def test_what_is_no_state_of_this_version_is_refused() -> None:
     state, _ = story((rows(*((i, 0, 1) for i in range(4))), 1, [HEARD, HEARD]))
-    with np.load(io.BytesIO(state.to_bytes())) as stored:
-        later = ("silence.broker", "silence.watched_since", "silence.listening", "brokers.")
-        old = {name: stored[name] for name in stored.files if not name.startswith(later)}
-    assert len(old) < len(stored.files)
+    old = arrays(state)
+    del old["silence.broker"]
     buffer = io.BytesIO()
-    np.savez(buffer, **old)
-    state = State.from_bytes(buffer.getvalue())
-    assert (state.silence.broker == UNKNOWN_BROKER).all()
-    state, result = step(state, CITY, rows(), at(601), brokers=[HEARD, lost(10)])
-    assert silent([result]) == []  # through which broker they came was not known yet
-    _, result = step(state, CITY, rows((0, 599, 0)), at(602), brokers=[HEARD, HEARD])
-    assert silent([result]) == [(1, 600.0), (2, 600.0), (3, 600.0)]
-    with pytest.raises((KeyError, ValueError)):
-        State.from_bytes(b"nothing")
+    np.savez(buffer, **old)  # type: ignore[arg-type]
+    for data in (buffer.getvalue(), b"nothing"):
+        with pytest.raises((KeyError, ValueError)):
+            State.from_bytes(data)

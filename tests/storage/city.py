@@ -36,7 +36,14 @@ def windows(rows: list[tuple[int, int, int, int, int, float]]) -> Windows:
     names = ("datastream", "width_s", "start", "count", "good_count", "mean")
     columns = {n: np.array([r[i] for r in rows], dtype=DTYPES[n]) for i, n in enumerate(names)}
     mean = columns["mean"]
-    return Windows(**columns, minimum=mean - 1, maximum=mean + 1, last=mean + 0.5)
+    return Windows(
+        **columns,
+        minimum=mean - 1,
+        maximum=mean + 1,
+        last=mean + 0.5,
+        total=mean * 2,
+        deviation=np.full(len(rows), 0.25),
+    )
 
 
 def transitions(rows: list[dict[str, float]]) -> Transitions:

@@ -151,14 +151,17 @@ def test_the_alarm_of_a_broker_bears_its_name(store):
     )
 
 
-def test_transitions_at_one_time_keep_the_order_in_which_they_happened(store):
+def test_a_change_that_is_told_again_replaces_what_was_told_and_withdrawn_ones_are_no_history(store):
     rows = [
-        {"kind": 1, "subject": 0, "raised_at": T0, "at": T0, "state": s, "severity": v}
-        for s, v in ((1, 1), (1, 3), (1, 2), (3, 0))
+        {"kind": 1, "subject": 0, "raised_at": T0, "at": T0 + at, "state": s, "severity": v}
+        for at, s, v in ((0, 1, 1), (1, 1, 3), (2, 1, 2), (3, 3, 0), (1, 4, 0), (2, 1, 1))
     ]
     store.write(batch(1, transition_rows=rows[:2]))
-    store.write(batch(2, transition_rows=rows[2:]))
-    assert [(t.state, t.severity) for t in store.transitions(*FOREVER)] == [(1, 1), (1, 3), (1, 2), (3, 0)]
+    store.write(batch(2, transition_rows=rows[2:4]))
+    store.write(batch(3, transition_rows=rows[4:]))
+    assert [(t.state, t.severity) for t in store.transitions(*FOREVER)] == [(1, 1), (1, 1), (3, 0)]
+    store.write(batch(4, transition_rows=rows[1:2]))  # it was so after all
+    assert [(t.state, t.severity) for t in store.transitions(*FOREVER)] == [(1, 1), (1, 3), (1, 1), (3, 0)]
 
 
 def test_pipeline_status_comes_back(store):

@@ -419,12 +419,12 @@ def test_another_program_at_the_address(recorder):
 
 def test_a_swapped_device_gives_one_row_for_each_time(recorder):
     """Two series of one datastream (the tag device differs) may hold the same time; the larger window counts."""
-    columns = ["time", "count", "good_count", "min", "max", "mean", "last"]
-    rows = [[T0, 5, 5, 1, 2, 1.5, 2], [T0, 3, 3, 9, 9, 9, 9], [T0 + 60, 1, 0, None, None, None, None]]
+    columns = ["time", "count", "good_count", "min", "max", "mean", "last", "sum", "deviation"]
+    rows = [[T0, 5, 5, 1, 2, 1.5, 2, 7.5, 0.5], [T0, 3, 3, 9, 9, 9, 9, 27, 0], [T0 + 60, 1, 0, *[None] * 6]]
     answer = {"results": [{"series": [{"name": "window", "columns": columns, "values": rows}]}]}
     recorder.answers = [(200, answer)]
     found = v2(recorder).windows("x", 60, T0, T0 + 100)
-    assert found.count.tolist() == [5, 1] and found.mean[0] == 1.5 and np.isnan(found.mean[1])
+    assert found.count.tolist() == [5, 1] and found.mean[0] == 1.5 and found.total[0] == 7.5 and np.isnan(found.mean[1])
 
 
 def test_secrets_are_masked():

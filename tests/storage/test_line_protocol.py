@@ -143,6 +143,8 @@ def test_windows_as_the_plain_encoder_writes_them(rows):
             ("max", mean + 1),
             ("mean", mean),
             ("last", mean + 0.5),
+            ("sum", mean * 2),
+            ("deviation", 0.25),
         ]
         expected[stream, width, at] = plain(tags, "window", fields, at)
     with np.errstate(over="ignore"):

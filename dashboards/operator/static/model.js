@@ -85,10 +85,10 @@ function grouped(devices) {
 }
 
 function takeAlarm(alarm) {
-  if (alarm.state === "normal") {
+  if (alarm.state === "normal" || alarm.state === "withdrawn") {
     model.alarms.delete(alarm.id);
     model.trends.delete(alarm.id);
-    model.closed += 1;
+    model.closed += alarm.state === "normal" ? 1 : 0;
     return;
   }
   alarm.raisedMs = Date.parse(alarm.raised_at);

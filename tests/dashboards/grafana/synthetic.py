@@ -63,6 +63,8 @@ def _windows(stream: np.ndarray, at: np.ndarray, value: np.ndarray, flag: np.nda
                 maximum=np.maximum.reduceat(value, first),
                 mean=np.add.reduceat(value, first) / count,
                 last=value[first + count - 1],
+                total=np.add.reduceat(value, first),
+                deviation=np.zeros(len(first)),
             )
         )
     return Windows.concat(parts)

@@ -139,6 +139,8 @@ def test_series_accepts_numbers_and_windows(live: LiveCity, http: httpx.Client) 
             maximum=column("maximum", [3, 2]),
             mean=column("mean", [2, np.nan]),
             last=column("last", [2, 1]),
+            total=column("total", [4, np.nan]),
+            deviation=column("deviation", [1, np.nan]),
         )
     )
     told = http.get("/api/series", params={"datastream": "dayeuhkolot.level", "from": str(T0 // S)}).json()
