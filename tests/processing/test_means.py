@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing import means
@@ -39,6 +39,7 @@ def test_levels_average_as_energy():
     assert mean_of(MeanKind.ENERGY, [np.nan, 50]) == pytest.approx(50, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(LEVELS)
 def test_the_energy_mean_is_as_exact_as_stated(levels):
     expected = 10 * np.log10(np.mean(np.power(10.0, np.array(levels) / 10)))
@@ -54,6 +55,7 @@ def test_directions_average_around_north():
     assert mean_of(MeanKind.CIRCULAR, [0, 90], [3.0, 1.0]) == pytest.approx(18.4349, abs=1e-3)
 
 
+@settings(deadline=None)
 @given(DIRECTIONS, st.integers(-720, 720))
 def test_turning_all_directions_turns_the_mean(directions, turn):
     a = mean_of(MeanKind.CIRCULAR, directions)
@@ -85,6 +87,7 @@ def test_missing_readings_add_nothing(kind):
     assert mean_of(kind, [np.nan, 40.0], [7.0, 2.0]) == pytest.approx(40, abs=1e-3)
 
 
+@settings(deadline=None)
 @given(SPEEDS)
 def test_the_weighted_mean_is_as_exact_as_stated(pairs):
     speeds, flows = (np.array(c) for c in zip(*pairs, strict=True))
@@ -116,6 +119,7 @@ def sums(rows):
     return np.bincount(group, first, size), np.bincount(group, second, size), np.bincount(group, minlength=size)
 
 
+@settings(deadline=None)
 @given(READINGS, st.randoms(use_true_random=False), st.data())
 def test_order_and_cutting_change_nothing(rows, random, data):
     whole = sums(rows)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing import sketch
@@ -29,6 +29,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(2, 8))
 def test_quantiles_are_within_the_error(rows, limit):
     s = made_of(rows, limit)
@@ -45,6 +46,7 @@ def test_quantiles_are_within_the_error(rows, limit):
         assert (np.diff(got[group]) >= 0).all()
 
 
+@settings(deadline=None)
 @given(ROWS, st.randoms(use_true_random=False), st.lists(st.integers(0, 120), max_size=4))
 def test_order_and_batches_change_nothing(rows, random, cuts):
     whole = made_of(rows)
@@ -57,6 +59,7 @@ def test_order_and_batches_change_nothing(rows, random, cuts):
     assert_same(s, whole)
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(0, 120))
 def test_merged_parts_are_the_whole(rows, cut):
     s, rest = made_of(rows[:cut]), made_of(rows[cut:])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing.indicators import air
@@ -43,6 +43,7 @@ def test_last_anchor_can_be_chosen():
     assert air.ispu("pm10_ug_m3", np.array([540.0])) == pytest.approx([600])
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(air.ISPU_POLLUTANTS),
     st.floats(0, 1e5),
@@ -66,6 +67,7 @@ def test_the_rolling_mean_needs_three_quarters_of_the_hours():
     assert np.isnan(mean[1, 23])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 500) | st.none(), min_size=1, max_size=60), st.integers(1, 24))
 def test_the_rolling_mean_is_the_mean_of_each_hours_window(values, hours):
     hourly = np.array([[np.nan if v is None else float(v) for v in values]])
@@ -151,6 +153,7 @@ def nowcast_by_plain_rules(values):
     return up / sum(w**i for i, v in enumerate(newest_first) if v is not None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 300) | st.none(), min_size=20, max_size=20), min_size=1, max_size=4))
 def test_nowcast_agrees_with_plain_rules(rows):
     hourly = np.array([[np.nan if v is None else float(v) for v in row] for row in rows])

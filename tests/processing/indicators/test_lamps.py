@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing.indicators import lamps as la
@@ -128,6 +128,7 @@ STEP = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(STEP, min_size=1, max_size=40), min_size=1, max_size=3),
     st.lists(st.integers(0, 3000), max_size=3),
@@ -217,6 +218,7 @@ def test_circuits_are_apart_and_old_and_later_faults_are_told_from_it():
     assert got.fault_of_lamp.tolist() == [-1, 0, 0, 0, 0, -1, -1, -1]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(-1, 2), st.booleans(), st.none() | st.integers(0, 60)), min_size=1, max_size=25),
     st.randoms(use_true_random=False),
@@ -239,6 +241,7 @@ def test_faults_do_not_depend_on_the_order_of_lamps(rows, random):
     assert found(order) == found(shuffled)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=3, max_size=12), st.integers(0, 5))
 def test_the_fault_is_the_densest_time(minutes, lit):
     got = feeder(minutes + [None] * lit)

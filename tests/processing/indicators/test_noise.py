@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing.indicators import noise
@@ -104,6 +104,7 @@ def sums_of(rows, schedule=EU_2002_49):
     )
 
 
+@settings(deadline=None)
 @given(ROWS, st.randoms(use_true_random=False), st.integers(0, 80))
 def test_parts_in_any_order_make_the_whole(rows, random, cut):
     whole = sums_of(rows)
@@ -114,6 +115,7 @@ def test_parts_in_any_order_make_the_whole(rows, random, cut):
         np.testing.assert_array_equal(getattr(whole, name), getattr(merged, name))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(20, 120), min_size=2, max_size=2), st.floats(0, 30))
 def test_louder_periods_never_make_a_quieter_day(levels, more):
     low = noise.day_level_db(np.array(levels), KEPMENLH_48_1996)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing.indicators import wind as w
@@ -75,6 +75,7 @@ def sums_of(rows):
     return w.wind_sums(group.astype(int), 3, direction, speed)
 
 
+@settings(deadline=None)
 @given(ROWS, st.randoms(use_true_random=False), st.integers(0, 60))
 def test_parts_in_any_order_make_the_whole(rows, random, cut):
     whole = sums_of(rows)
@@ -85,6 +86,7 @@ def test_parts_in_any_order_make_the_whole(rows, random, cut):
         np.testing.assert_array_equal(getattr(whole, name), getattr(merged, name))
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_what_comes_out_is_possible(rows):
     got = w.wind(sums_of(rows))
