@@ -169,6 +169,10 @@ def measure(interval_s: float, seeds: int) -> list[tuple[str, str, CaliforniaLim
         rows.append((road, "California #7", california_limits, score(alarms, corridor, days, unseen.delayed)))
         alarms = deficit(unseen, template, deficit_limits)
         rows.append((road, "discharge deficit", deficit_limits, score(alarms, corridor, days, unseen.delayed)))
+        alarms = deficit(unseen, template, DeficitLimits())
+        rows.append(
+            (road, "discharge deficit, defaults", DeficitLimits(), score(alarms, corridor, days, unseen.delayed))
+        )
     return rows
 
 

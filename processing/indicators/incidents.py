@@ -241,7 +241,7 @@ def _quantile(values: Floats, q: float) -> Floats:
 
 @dataclass(frozen=True)
 class DeficitLimits:
-    """Parameters of the discharge deficit; the defaults did best on the days of ``benchmarks.incidents`` for that."""
+    """Parameters of the discharge deficit. The defaults prefer few false alarms: see ``benchmarks.incidents``."""
 
     congested_share: float = 0.5
     """Upstream: flow over occupancy at most this share of the free branch's."""
@@ -269,8 +269,9 @@ class DischargeDeficit:
     ``Template.capacity_veh_h``), behind an incident it is less. The deficit beyond an allowance is summed up (CUSUM);
     the sum falls when there is no such head, or it discharges well.
 
-    California #7 asks how much two occupancies differ. That difference is as great at the head of each daily queue,
-    which is its known source of false alarms; flow is what tells them apart.
+    California #7 asks how much two occupancies differ. That difference is as great at the head of each daily queue, so
+    its thresholds must be fitted to each road; here the flow tells them apart, and what differs from road to road is
+    learnt. It is later, and blind where an incident leaves about as much as the daily bottleneck does.
 
     References
     ----------
