@@ -69,6 +69,7 @@ def test_the_foot_of_a_steep_rise_is_a_spike_by_average_but_not_by_differential(
     assert by_differential.tolist() == [2, 1, 1, 1, 1, 2]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-1000, 1000), min_size=1, max_size=30))
 def test_a_signal_that_only_rises_has_no_spike_by_differential(steps: list[int]):
     value = np.cumsum(np.abs(np.array(steps, dtype=np.float64)))
@@ -110,11 +111,13 @@ def test_after_missing_values_the_last_one_known_counts():
     assert rate_of_change(value, at(0, 10, 20, 30, 40), one(5), suspect_per_s=0.09).tolist() == [2, 9, 9, 3, 1]
 
 
+@settings(deadline=None)
 @given(streams(), st.floats(0, 1e6))
 def test_a_rate_is_never_fail(s: Streams, limit: float):
     assert not np.any(rate_of_change(s.value, s.at, s.segments, suspect_per_s=limit) == FAIL)
 
 
+@settings(deadline=None)
 @given(streams(), st.integers(-100, 100), st.integers(0, 10), st.integers(0, 10))
 def test_offset_sign_and_a_higher_limit(s: Streams, offset: int, limit: int, more: int):
     """Whole numbers keep the arithmetic exact."""
@@ -131,7 +134,7 @@ def test_offset_sign_and_a_higher_limit(s: Streams, offset: int, limit: int, mor
 # --- streaming
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(streams(), st.data())
 def test_streaming_gives_the_flags_of_the_batch_wherever_it_is_cut(s: Streams, data: st.DataObject):
     batches = data.draw(cut(s))
@@ -176,6 +179,7 @@ def test_silent_since_when():
     assert silent_since(last, 999 * S, expected_s=expected_s).tolist() == [60 * S, NEVER, NEVER, 110 * S]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0.001, 1e5), st.floats(1, 10))
 def test_silent_exactly_when_a_reading_now_would_come_after_a_gap(
     last: int, wait: int, expected_s: float, times: float
@@ -271,6 +275,7 @@ def test_wrong_shapes_and_times_that_do_not_increase():
         gap(at(5, 4), one(2), expected_s=1.0)
 
 
+@settings(deadline=None)
 @given(streams(), st.lists(st.integers(-5, 200), min_size=1, max_size=20))
 def test_newest_at_is_numpys_search_in_each_stretch(s: Streams, asked: list[int]):
     for start, end in zip(s.segments.start, s.segments.end, strict=True):
@@ -280,6 +285,7 @@ def test_newest_at_is_numpys_search_in_each_stretch(s: Streams, asked: list[int]
         assert np.array_equal(found, start + np.searchsorted(s.at[start:end], questions, side="right") - 1)
 
 
+@settings(deadline=None)
 @given(streams())
 def test_present_rows(s: Streams):
     present = Present.of(s.value, s.segments)

@@ -81,7 +81,7 @@ def streamed(batches: Batches, tolerance: float, suspect_s: float, fail_s: float
     return flag
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(streams(), WIDTHS, SECONDS, SECONDS, GAPS, st.data())
 def test_the_flags_are_those_of_the_definition_wherever_the_stream_is_cut(
     s: Streams, tolerance: float, suspect_s: float, fail_s: float, longest_gap_s: float, data: st.DataObject
@@ -93,7 +93,7 @@ def test_the_flags_are_those_of_the_definition_wherever_the_stream_is_cut(
     assert np.array_equal(streamed(batches, tolerance, suspect_s, fail_s, longest_gap_s), expected)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(streams(), WIDTHS, SECONDS, SECONDS)
 def test_what_the_band_flags_the_window_flags_as_well(s: Streams, tolerance: float, suspect_s: float, fail_s: float):
     suspect_s, fail_s = min(suspect_s, fail_s), max(suspect_s, fail_s)
@@ -103,7 +103,7 @@ def test_what_the_band_flags_the_window_flags_as_well(s: Streams, tolerance: flo
     assert np.array_equal(band == UNKNOWN, window == UNKNOWN)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(streams(), WIDTHS)
 def test_while_all_values_since_some_moment_are_flat_one_run_begins_at_most(s: Streams, tolerance: float):
     _, breaks = plain(s, tolerance, 1.0, np.inf, np.inf)

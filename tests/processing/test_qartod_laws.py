@@ -45,7 +45,7 @@ EVERY_TEST = pytest.mark.parametrize("test", TESTS.values(), ids=TESTS)
 
 
 @EVERY_TEST
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(s=streams(), data=st.data())
 def test_the_other_datastreams_and_their_order_do_not_matter(test: Test, s: Streams, data: st.DataObject):
     flag = test(s.value, s.at, s.segments, 1.0)
@@ -58,7 +58,7 @@ def test_the_other_datastreams_and_their_order_do_not_matter(test: Test, s: Stre
 
 
 @EVERY_TEST
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(s=streams(), unit=st.sampled_from([0.25, 1024.0]), years=st.integers(-50, 200))
 def test_units_and_the_date_do_not_matter(test: Test, s: Streams, unit: float, years: int):
     """Powers of two keep the arithmetic exact."""
@@ -68,7 +68,7 @@ def test_units_and_the_date_do_not_matter(test: Test, s: Streams, unit: float, y
 
 
 @EVERY_TEST
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(s=streams())
 def test_missing_is_missing_and_nothing_else_is(test: Test, s: Streams):
     flag = test(s.value, s.at, s.segments, 1.0)
@@ -79,7 +79,7 @@ def test_missing_is_missing_and_nothing_else_is(test: Test, s: Streams):
 
 
 @EVERY_TEST
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(s=streams())
 def test_nothing_that_was_given_is_changed(test: Test, s: Streams):
     value, at = s.value.copy(), s.at.copy()

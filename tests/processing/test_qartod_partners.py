@@ -55,6 +55,7 @@ def test_rows_without_a_verdict_are_passed_over():
     assert flag.tolist() == [SUSPECT, GOOD, MISSING]
 
 
+@settings(deadline=None)
 @given(streams(), st.sampled_from([0.0, 1.0, 2.0]), st.sampled_from([0.5, 5.0, np.inf]))
 def test_multivariate_is_its_definition(s: Streams, limit: float, apart_s: float):
     rate = rate_of_change(s.value, s.at, s.segments, suspect_per_s=limit)
@@ -101,7 +102,7 @@ def plain_neighbour(
     return np.array(flags, np.uint8)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(streams(), st.integers(1, 3), st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([1.0, 5.0, np.inf]), st.data())
 def test_neighbour_is_its_definition(s: Streams, fewest: int, tolerance: float, apart_s: float, data: st.DataObject):
     n = len(s.segments.key)
@@ -165,6 +166,7 @@ def test_one_wrong_neighbour_of_three_does_not_matter():
     assert flag.tolist() == [GOOD, GOOD, GOOD, SUSPECT]
 
 
+@settings(deadline=None)
 @given(streams())
 def test_neither_ever_says_fail(s: Streams):
     n = len(s.segments.key)

@@ -70,14 +70,14 @@ def plain_attenuated(
 # --- flat line
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(streams(), WIDTHS, SECONDS, SECONDS)
 def test_flat_line_is_its_definition(s: Streams, tolerance: float, suspect_s: float, fail_s: float):
     flag = flat_line(s.value, s.at, s.segments, tolerance=tolerance, suspect_s=suspect_s, fail_s=fail_s)
     assert np.array_equal(flag, plain_flat_line(s, tolerance, suspect_s, fail_s))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(streams(), WIDTHS, st.data())
 def test_flat_line_streams_as_it_batches_if_the_history_holds_its_window(s: Streams, width: float, data: st.DataObject):
     def test(value: np.ndarray, times: np.ndarray, segments: Segments) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_flat_line_streams_as_it_batches_if_the_history_holds_its_window(s: Stre
     assert np.array_equal(batches.run(test, 10, with_value=True), test(s.value, s.at, s.segments))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(streams(), WIDTHS, st.integers(0, 5), st.data())
 def test_with_too_short_a_history_a_flat_line_is_milder_or_unknown(
     s: Streams, width: float, history: int, data: st.DataObject
@@ -126,6 +126,7 @@ def test_limits_by_datastream_and_a_test_that_is_off():
     assert flag.tolist() == [2, 3, 3, 2, 2, 4, 2, 2, 2, 2, 2, 2]
 
 
+@settings(deadline=None)
 @given(streams(), WIDTHS, st.floats(0.25, 60), st.floats(1, 4))
 def test_a_wider_tolerance_and_a_shorter_time_flag_more(s: Streams, tolerance: float, seconds: float, times: float):
     def flagged(tolerance: float, seconds: float) -> np.ndarray:
@@ -155,7 +156,7 @@ def test_missing_stays_missing_where_flat_is_by_right():
 # --- attenuated
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     streams(),
     st.sampled_from([0.25, 1.0, 2.5, 60.0]),
@@ -181,7 +182,7 @@ def test_attenuated_is_its_definition(
     assert np.array_equal(flag, plain_attenuated(s, window_s, suspect, spread, min_readings, min_span_s))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(streams(), st.sampled_from(Spread), st.floats(0, 2), st.data())
 def test_attenuated_streams_as_it_batches_to_the_last_bit(
     s: Streams, spread: Spread, limit: float, data: st.DataObject
