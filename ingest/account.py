@@ -43,8 +43,8 @@ EVER, HOUR, DAY = 0, 1, 24
 _FLUSH_S = 1.0
 _PATIENCE_S = 5.0
 """A step's readings are written as waiting if the store does not have them by then."""
-_SHARE = 50
-"""The account pauses so many times as long as its last flush took: it takes at most 2 % of a processor."""
+_SHARE = 100
+"""The account pauses so many times as long as its last flush took: it takes at most 1 % of a processor."""
 _CUT_ROWS = 2_000_000
 """Readings in memory that are added up at once, whether or not a flush is due."""
 _SLOT_S = 600.0

@@ -555,7 +555,9 @@ class Receiver:
         except UnicodeDecodeError:
             return None
         streams = self._directory.feed_of.get(device)
-        if streams is None or device == CLOCK or "/" in device or routes.feed_of(topic.decode()) is not None:
+        if streams is None or device == CLOCK or "/" in device:
+            return None
+        if routes.has_feeds and routes.feed_of(topic.decode()) is not None:
             return None
         of_model = self._directory.payload_of.get(device)
         other = of_model is not None and of_model.format in FORMATS and of_model.format != "pantau_json"
@@ -619,6 +621,7 @@ class _Routes:
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._feeds = [(feed.topic.split("/"), _Feed(feed.format, FORMATS[feed.format]())) for feed in settings.feeds]
+        self.has_feeds = bool(self._feeds)
         self._seen: dict[str, _Feed | None] = {}
         self._of_model: dict[str, Format] = {}
 

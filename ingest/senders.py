@@ -50,13 +50,14 @@ class Senders:
             by_property = self._feeds
             found = [by_property.get(p, _NONE).get(t) for p, t in zip(properties, topics, strict=True)]
         if None in found:
+            for name in set(properties):
+                self._feeds.setdefault(name, {})
             for place, feed in enumerate(found):
-                if feed is not None:
-                    continue
-                topic, name = topics[place], properties[place]
-                streams = self.streams(topic)
-                new = None if streams is None else streams.get(name)
-                if new is None:
-                    return None
-                self._feeds.setdefault(name, {})[topic] = found[place] = new
+                if feed is None:
+                    topic, name = topics[place], properties[place]
+                    streams = self._find(topic)
+                    new = None if streams is None else streams.get(name)
+                    if new is None:
+                        return None
+                    self._feeds[name][topic] = found[place] = new
         return np.array(found, dtype=np.int32)

@@ -226,16 +226,21 @@ def _values_of(properties: list[str], values: list[float], units: list[str | Non
     """Values in the units of their properties. Raises RefusedError."""
     if units is None or (units[0] is None and units.count(None) == len(units)):
         return np.array(values, dtype=np.float64)
-    factors = {
-        (name, unit): (1.0, 0.0) if unit is None else factors_of(name, unit)
-        for name, unit in set(zip(properties, units, strict=True))
-    }
     column = np.array(values, dtype=np.float64)
-    if set(factors.values()) == {(1.0, 0.0)}:
+    if len(set(units)) == 1 == len(set(properties)):
+        scale, offset = factors_of(properties[0], str(units[0]))
+        if (scale, offset) == (1, 0):
+            return column
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused later
+            return column * scale + offset
+    pairs = list(zip(properties, units, strict=True))
+    known = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
+    factors = np.array([(1.0, 0.0) if unit is None else factors_of(name, unit) for name, unit in known])
+    if (factors == (1.0, 0.0)).all():
         return column
-    scale, offset = np.array([factors[pair] for pair in zip(properties, units, strict=True)], dtype=np.float64).T
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused later
-        return np.where((scale == 1) & (offset == 0), column, column * scale + offset)
+    scales, offsets = factors[[known[pair] for pair in pairs]].T
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.where((scales == 1) & (offsets == 0), column, column * scales + offsets)
 
 
 class PantauJson:

@@ -95,7 +95,12 @@ def times_ns(times: Sequence[Any]) -> npt.NDArray[np.int64]:
     if kinds == {int}:
         found = _whole_ns(times)
     elif kinds == {str}:
-        found = strings_ns(times)
+        known = dict.fromkeys(times)
+        if len(known) * 4 > len(times):
+            found = strings_ns(times)
+        else:
+            known = {time: time_ns(time) for time in known}
+            found = np.array([known[time] for time in times], dtype=np.int64)
     elif kinds == {float}:
         found = _fractions_ns(times)
     return np.array([time_ns(time) for time in times], dtype=np.int64) if found is None else found
