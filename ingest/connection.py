@@ -361,6 +361,7 @@ class _Conversation:
             self._send()
             c._paused = c._delivered_bytes - c._taken_bytes >= c._max_waiting_bytes
             if not c._paused and (size := self._read()):
+                self._send()  # what was heard may have to be answered
                 time.sleep(_COALESCE_S if size < _READ_BYTES else _COALESCE_FAST_S)
                 continue
             events = (0 if c._paused else select.POLLIN) | (select.POLLOUT if self._out else 0)
