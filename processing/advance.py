@@ -11,11 +11,14 @@ from processing.alarms import judge_levels
 from processing.quality import check
 from processing.segments import Segments
 from processing.state import HALF, RING, State
-from processing.windows import aggregate
+from processing.windows import aggregate, aggregate_one_each, as_bytes, kinds_of_mean, latest_of_each
 from telemetry.directory import Directory
 from telemetry.observations import Observations
 from telemetry.quality import FAIL
 from telemetry.results import Transitions, Windows
+
+_ROUNDS = 8
+"""Up to so many readings of one datastream in a batch are added one after the other."""
 
 Flags = npt.NDArray[np.uint8]
 Streams = npt.NDArray[np.intp] | npt.NDArray[np.int32]
@@ -70,7 +73,7 @@ def advance(state: State, directory: Directory, rows: Observations, watermark: i
             if number == 0:
                 settle(state, crowded)
             elif number == 1:
-                state.middle[crowded] = state.live[crowded]
+                as_bytes(state.middle)[crowded] = as_bytes(state.live)[crowded]
         state.since_base[crowded] = np.minimum(length[length > HALF] - HALF, HALF)
         state.since_middle[crowded] = HALF
         state.since_middle[few] += length[length <= HALF].astype(np.int16)
@@ -84,10 +87,25 @@ def take(
     """Let readings that come next in ``state.live`` through quality, windows and levels; returns their flags."""
     flag = check(state.quality, directory, segments, rows.observed_at, rows.value)
     offset_ns = round(directory.utc_offset_h * 3600e9)
-    for window in state.windows:
-        published = aggregate(window, rows.datastream, rows.observed_at, rows.value, flag, watermark, offset_ns)
-        if published is not None:
-            told.windows.append(published)
+    columns = (rows.datastream, rows.observed_at, rows.value, flag)
+    kind = kinds_of_mean(directory)
+    most = int((segments.end - segments.start).max())
+    published: list[Windows | None]
+    if most > _ROUNDS:
+        published = [aggregate(window, *columns, kind, watermark, offset_ns) for window in state.windows]
+    else:
+        # The first reading of each datastream, then the second, ...
+        rank = np.arange(len(rows)) - segments.first_row
+        held, published = state.live["window"], []
+        for number in range(most):
+            turn = np.flatnonzero(rank == number) if most > 1 else slice(None)
+            stream, at, value, verdict = rows.datastream[turn], rows.observed_at[turn], rows.value[turn], flag[turn]
+            published.append(aggregate_one_each(held, stream, at, value, verdict, kind, watermark, offset_ns))
+    found = [p for p in published if p is not None]
+    if found and most > 1:
+        told.windows.append(latest_of_each(Windows.concat(found)))
+    else:
+        told.windows += found
     usable = np.flatnonzero(flag < FAIL)
     if usable.size == len(rows):
         judged, runs = rows, segments
@@ -107,14 +125,16 @@ def take(
 
 def settle(state: State, streams: Streams) -> None:
     """Let what came so far of these datastreams stand: nothing that comes late changes it any more."""
-    state.middle[streams] = state.base[streams] = state.live[streams]
+    as_bytes(state.middle)[streams] = as_bytes(state.base)[streams] = as_bytes(state.live)[streams]
     state.since_base[streams] = state.since_middle[streams] = 0
 
 
 def _move_up(state: State, streams: Streams) -> None:
     """Make the copies of these datastreams younger."""
-    state.base[streams] = state.middle[streams]
-    state.middle[streams] = state.live[streams]
+    if not streams.size:
+        return
+    as_bytes(state.base)[streams] = as_bytes(state.middle)[streams]
+    as_bytes(state.middle)[streams] = as_bytes(state.live)[streams]
     state.since_base[streams] = state.since_middle[streams]
     state.since_middle[streams] = 0
 

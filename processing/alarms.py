@@ -164,6 +164,15 @@ def judge_levels(
     """
     events = _Events()
     log = TransitionLog(AlarmKind.LEVEL, directory.version)
+    ladder = np.isfinite(directory.threshold[segments.key, 0])
+    if not ladder.all():
+        # Where there is no ladder only the value is kept, for one that may come.
+        without = np.flatnonzero(~ladder)
+        key, last = segments.key[without], segments.end[without] - 1
+        state.at[key], state.value[key] = observed_at[last], value[last]
+        rows_with = np.flatnonzero(ladder[segments.of_row])
+        observed_at, value = observed_at[rows_with], value[rows_with]
+        segments = Segments.of(segments.key[segments.of_row[rows_with]])
     stream = segments.key[segments.of_row]
     shut = _gate_is_shut(directory, stream, observed_at)
     if stream.size:
@@ -174,10 +183,10 @@ def judge_levels(
         open_rows = np.flatnonzero(~shut)
         observed_at, value = observed_at[open_rows], value[open_rows]
         segments = Segments.of(stream[open_rows])
-    rows_of = {int(key): i for i, key in enumerate(segments.key)} if events.any() else {}
     for subject, at, steps, entered in events.in_order():
-        i = rows_of.get(subject)
-        rows = slice(0, 0) if i is None else slice(segments.start[i], segments.end[i])
+        i = int(np.searchsorted(segments.key, subject))
+        known = i < segments.key.size and segments.key[i] == subject
+        rows = slice(segments.start[i], segments.end[i]) if known else slice(0, 0)
         _apply(state, directory, log, subject, at, steps, entered, observed_at[rows], value[rows])
     _note_peaks(state, directory, segments, observed_at, value)
     due_from = NOT_RUNNING
@@ -446,7 +455,7 @@ def run_out(
     log = TransitionLog(AlarmKind.LEVEL, directory.version)
     no_rows_at, no_rows = np.empty(0, dtype=np.int64), np.empty(0)
     if subjects is None:
-        subjects = np.arange(state.at.shape[0], dtype=np.int32)
+        subjects = np.flatnonzero(np.isfinite(directory.threshold[:, 0])).astype(np.int32)
     events = _Events()
     for subject, step, at, entered in _pending(state, directory, subjects):
         due = at < watermark

@@ -20,7 +20,7 @@ from processing.quality import gross_range
 from processing.revision import revise
 from processing.silence import DEAF, follow_watch, judge_brokers, judge_silence, listening_of
 from processing.state import HALF, RING, State
-from processing.windows import sweep
+from processing.windows import kinds_of_mean, sweep
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.brokers import BrokerLink
 from telemetry.directory import Directory
@@ -124,7 +124,7 @@ def step(
     if watermark > state.due_from:
         ran_out, state.due_from = run_out(state.level, directory, watermark)
         levels.append(ran_out)
-    windows += _sweep(state, watermark)
+    windows += _sweep(state, directory, watermark)
     device = directory.installed.device_at(batch.datastream, batch.observed_at)
     heard = np.flatnonzero(~duplicate & (device >= 0))
     if brokers is None:
@@ -216,8 +216,7 @@ def _sort_out(state: State, batch: Observations) -> tuple[Bools, Bools, Bools]:
     if not n:
         return duplicate, lost, revised
     duplicate[1:] = (stream[1:] == stream[:-1]) & (at[1:] == at[:-1])
-    known = state.live[["newest_at", "level"]][stream]
-    out_of_turn = (at <= known["newest_at"]) | (at <= known["level"]["run_out_at"])
+    out_of_turn = (at <= state.newest_at[stream]) | (at <= state.live["level"]["run_out_at"][stream])
     older = np.flatnonzero(out_of_turn & ~duplicate)
     if older.size:
         seen = (state.ring.at[stream[older]] == at[older, None]).any(axis=1)
@@ -243,7 +242,7 @@ def _range_of(directory: Directory, late: Observations) -> npt.NDArray[np.uint8]
     )
 
 
-def _sweep(state: State, watermark: int) -> list[Windows]:
+def _sweep(state: State, directory: Directory, watermark: int) -> list[Windows]:
     """Publish the windows whose end the watermark has passed since the step before."""
     published = []
     for i, window in enumerate(state.windows):
@@ -251,7 +250,7 @@ def _sweep(state: State, watermark: int) -> list[Windows]:
         boundary = watermark // (60 * NS_PER_S) * 60 * NS_PER_S
         if boundary > state.swept_to[i]:
             state.swept_to[i] = boundary
-            rows = sweep(window, watermark)
+            rows = sweep(window, kinds_of_mean(directory), watermark)
             if rows is not None:
                 published.append(rows)
     return published

@@ -14,7 +14,7 @@ from processing.advance import Told, take
 from processing.alarms import NEVER, TransitionLog, acknowledge, run_out
 from processing.segments import Segments
 from processing.state import HALF, RING, State
-from processing.windows import WIDTHS_S, window_start
+from processing.windows import WIDTHS_S, as_bytes, latest_of_each, window_start
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
 from telemetry.directory import Directory
 from telemetry.observations import Observations
@@ -64,7 +64,7 @@ def revise(state: State, directory: Directory, rows: Observations, watermark: in
     if changed.any():
         revision.corrected = replace(both.take(changed), flag=flag[changed])
     if told.windows:
-        windows = Windows.concat(told.windows)
+        windows = latest_of_each(Windows.concat(told.windows))
         utc_offset_ns = round(directory.utc_offset_h * 3600e9)
         revision.windows = _different(windows, both.take(changed | fresh), streams, open_before, utc_offset_ns)
     _compare(state, streams, told_before, told.transitions, revision)
@@ -95,7 +95,7 @@ def _go_again(
     crowded = streams[length > RING]
     acted = state.acted
     mine = np.flatnonzero(np.isin(acted.subject, streams) & (acted.after > state.base["newest_at"][acted.subject]))
-    state.live[streams] = state.base[streams]
+    as_bytes(state.live)[streams] = as_bytes(state.base)[streams]
     flag = np.empty(len(both), dtype=np.uint8)
     told = Told()
     if not mine.size:
@@ -130,9 +130,9 @@ def _stage(
 
 def _copy(state: State, number: int, crowded: npt.NDArray[np.int32], streams: npt.NDArray[np.int32]) -> None:
     if number == 0:
-        state.base[crowded] = state.live[crowded]
+        as_bytes(state.base)[crowded] = as_bytes(state.live)[crowded]
     elif number == 1:
-        state.middle[streams] = state.live[streams]
+        as_bytes(state.middle)[streams] = as_bytes(state.live)[streams]
 
 
 def _with_actions(
@@ -218,11 +218,6 @@ def _different(
         of_width = windows.take(windows.width_s == width_s)
         if not len(of_width):
             continue
-        # The last of those that are the same.
-        latest = np.lexsort((np.arange(len(of_width)), of_width.start, of_width.datastream))
-        stream, start = of_width.datastream[latest], of_width.start[latest]
-        is_last = np.append((stream[1:] != stream[:-1]) | (start[1:] != start[:-1]), True)
-        of_width = of_width.take(latest[is_last])
         # Datastream and window as one number: there are few datastreams, and their windows are near each other.
         place = np.searchsorted(streams, of_width.datastream)
         row_place = np.searchsorted(streams, rows.datastream)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from processing.core import RING, State, step
 from telemetry.alarms import Acknowledge, AlarmKind, AlarmState
-from telemetry.directory import Directory
+from telemetry.directory import Datastream, Device, Directory, Site
 from telemetry.observations import NS_PER_S, Observations
 from telemetry.results import Results, Transitions, Windows
 from tests.processing.city import LAMP, RIVER, RIVER_AT_ONCE, ROAD, T0, PlainLevelAlarm, directory, observations
@@ -328,3 +328,36 @@ def test_nan_is_missing_and_counts_as_life() -> None:
     results = run([(observations([(0, 0, float("nan"))]), T0 + 100 * NS_PER_S)])
     assert list(results[0].readings.flag) == [9]
     assert final_windows(results)[0, 60, T0] == (1, 0, None, None, None, None)
+
+
+def street(properties: list[str]) -> Directory:
+    """One post with these properties."""
+    return Directory(
+        1,
+        "kota",
+        7.0,
+        (Site("p", "p", -6.9, 107.6),),
+        (Device("p", "p"),),
+        tuple(Datastream(f"p/{name}", "p", "p", name) for name in properties),
+    )
+
+
+def test_windows_average_sound_by_its_energy_and_wind_as_directions() -> None:
+    city = street(["laeq_db", "wind_direction_deg", "rain_mm"])
+    rows = [(0, 0, 60.0), (0, 30, 70.0), (1, 0, 350.0), (1, 30, 20.0), (2, 0, 1.5), (2, 30, 2.5)]
+    whole = run([(observations(rows), T0 + 100 * NS_PER_S)], city)[0].windows
+    minute = whole.take(whole.width_s == 60)
+    assert minute.mean.round(2).tolist() == [67.40, 5.0, 2.0]
+    assert minute.total.tolist()[2] == 4.0  # millimetres in that minute
+    assert minute.deviation.tolist()[2] == 0.5
+    assert np.isnan(minute.total[:2]).all() and np.isnan(minute.deviation[:2]).all()
+
+
+def test_a_day_is_the_citys_own() -> None:
+    midnight = T0 - (T0 + 7 * 3600 * NS_PER_S) % (86_400 * NS_PER_S)  # in a city 7 h ahead of UTC
+    city = street(["rain_mm"])
+    rain = Observations.of([0, 0, 0], [midnight - NS_PER_S, midnight, midnight + 3600 * NS_PER_S], [8.0, 1.0, 2.0])
+    windows = run([(rain, midnight + 90_000 * NS_PER_S)], city)[0].windows
+    days = windows.take(windows.width_s == 86_400)
+    assert days.start.tolist() == [midnight - 86_400 * NS_PER_S, midnight]
+    assert days.total.tolist() == [8.0, 3.0]
