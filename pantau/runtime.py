@@ -54,7 +54,7 @@ from storage.influx import InfluxStore
 from storage.settings import StoreKind
 from storage.store import AccountHour, PipelineStatus, Store, StoredBatch
 from storage.writer import StoreWriter
-from telemetry.alarms import Acknowledge
+from telemetry.alarms import Acknowledge, AlarmState
 from telemetry.brokers import UNKNOWN_BROKER
 from telemetry.directory import Directory
 from telemetry.directory_change import DirectoryChange
@@ -256,13 +256,6 @@ class Pipeline:
     def _resume(self) -> None:
         """Bring the core to where it was: last snapshot, then the rest of the journal."""
         snapshot = Snapshot.read(self._folder / "snapshot.bin")
-        core = None if snapshot is None else snapshot.core()
-        if core is None and snapshot is not None:
-            self._say(
-                "the saved state was written by another version of Pantau: the journal is taken again from its "
-                "beginning (what is stored stays; alarms that began before the journal are forgotten)"
-            )
-            snapshot = None
         saved = 0 if snapshot is None else snapshot.position
         # A new journal must not give positions again that rows of the store came from.
         account = self._folder / ACCOUNT_NAME
@@ -284,11 +277,18 @@ class Pipeline:
                 "older one. Put the right one back, or move both away to begin with an empty core; what is stored stays"
             )
         position = max(saved, self.journal.start)
-        if snapshot is None or core is None:
+        if snapshot is None:
             self.directory = Directory(0, self.settings.city.name, self.settings.city.utc_offset_h, (), (), ())
             self.state = State.for_directory(self.directory)
         else:
-            self.directory, self.state = core
+            self.directory, state = snapshot.core()
+            if state is None:
+                self._say(
+                    "the saved state was written by another version of Pantau: quality tests, open windows and alarms "
+                    "begin anew from here; what is stored stays"
+                )
+                state = State.for_directory(self.directory)
+            self.state = state
             self._now = snapshot.now
             if position > saved:
                 self._say("the journal since the saved state is gone: what only it held is not taken again")
@@ -506,6 +506,8 @@ class Pipeline:
         self.live.correct(results.corrected)
         self.watch.observe(results.readings)
         self.live.transition(results.transitions)
+        if (results.transitions.state == AlarmState.WITHDRAWN).any():
+            self.live.stand(self.state.open_alarms(self.directory))
         fresh = batch is not None and batch.retaken is None and len(observations)
         if fresh and self.settings.clock.source == ClockSource.SYSTEM:
             self._latency_s.append((time.time_ns() - int(observations.received_at[0])) / NS_PER_S)

@@ -65,9 +65,10 @@ class Snapshot:
             raise SnapshotDamagedError(problem)
         return cls(position, now, body[:directory_length], body[directory_length:])
 
-    def core(self) -> tuple[Directory, State] | None:
-        """The directory and the state; None if another version of Pantau wrote them."""
+    def core(self) -> tuple[Directory, State | None]:
+        """The directory and the state; None for a state that another version of Pantau wrote."""
+        directory = Directory.from_bytes(self.directory)
         try:
-            return Directory.from_bytes(self.directory), State.from_bytes(self.state)
+            return directory, State.from_bytes(self.state)
         except (ValueError, KeyError):
-            return None
+            return directory, None

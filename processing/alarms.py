@@ -430,7 +430,7 @@ def _note_peaks(state: LevelState, directory: Directory, segments: Segments, obs
 
 
 def run_out(
-    state: LevelState, directory: Directory, watermark: int, subjects: npt.NDArray[np.int32] | None = None
+    state: LevelState, directory: Directory, watermark: int | Ints, subjects: npt.NDArray[np.int32] | None = None
 ) -> tuple[Transitions, int]:
     """Let delays that ran out since the last reading take effect although no reading came.
 
@@ -440,10 +440,10 @@ def run_out(
         Changed in place.
     directory : Directory
         Gives the delays.
-    watermark : int
+    watermark : int or (k,) int array
         No reading older than this is expected: delays that have run out before it take effect. [ns]
     subjects : (k,) int array or None
-        The datastreams that are looked at; None: all.
+        The datastreams that are looked at, in order; None: all.
 
     Returns
     -------
@@ -458,7 +458,7 @@ def run_out(
         subjects = np.flatnonzero(np.isfinite(directory.threshold[:, 0])).astype(np.int32)
     events = _Events()
     for subject, step, at, entered in _pending(state, directory, subjects):
-        due = at < watermark
+        due = at < (watermark if isinstance(watermark, int) else watermark[np.searchsorted(subjects, subject)])
         np.maximum.at(state.run_out_at, subject[due], at[due])
         shut = due & _gate_is_shut(directory, subject, at)
         since = state.beyond_since if entered else state.back_since

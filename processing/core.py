@@ -282,6 +282,7 @@ def _act(state: State, directory: Directory, actions: Sequence[Acknowledge], wat
             for record in (state.middle, state.base):
                 if record["newest_at"][i] == newest:
                     record[i] = state.live[i]
+    state.acted.keep(state.acted.after > state.base["newest_at"][state.acted.subject])
     columns = {kind: log.columns() for kind, log in logs.items()}
     _keep_told(state, [columns[AlarmKind.LEVEL]])
     return Transitions.concat(list(columns.values()))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from processing.advance import Told, take
-from processing.alarms import NEVER, TransitionLog, acknowledge, run_out
+from processing.alarms import NEVER, NOT_RUNNING, TransitionLog, acknowledge, run_out
 from processing.segments import Segments
 from processing.state import HALF, RING, State
 from processing.windows import WIDTHS_S, as_bytes, latest_of_each, window_start
@@ -55,9 +55,11 @@ def revise(state: State, directory: Directory, rows: Observations, watermark: in
     both, fresh = both.take(order), fresh[order]
     before = both.flag.copy()
     told_before = state.base["occurrence"]["changed_at"][streams].copy()
+    # What has run out has run out, also if the clock has gone back since.
+    until = np.maximum(watermark, np.minimum(state.live["level"]["run_out_at"][streams], NOT_RUNNING - 1) + 1)
     open_before = state.live["window"]["start"][streams]
 
-    flag, told = _go_again(state, directory, both, streams, watermark)
+    flag, told = _go_again(state, directory, both, streams, watermark, until)
 
     changed = ~fresh & (flag != before)
     revision = Revision()
@@ -85,7 +87,12 @@ def _ring_rows(state: State, streams: npt.NDArray[np.int32]) -> Observations:
 
 
 def _go_again(
-    state: State, directory: Directory, both: Observations, streams: npt.NDArray[np.int32], watermark: int
+    state: State,
+    directory: Directory,
+    both: Observations,
+    streams: npt.NDArray[np.int32],
+    watermark: int,
+    until: Ints,
 ) -> tuple[Flags, Told]:
     """Take datastreams back to ``state.base`` and through all their readings since, with what operators did."""
     segments = Segments.of(both.datastream)
@@ -106,7 +113,7 @@ def _go_again(
         _with_actions(state, directory, both, stage, mine, watermark, flag, told, (crowded, streams))
     state.since_middle[streams] = np.minimum(length, HALF)
     state.since_base[streams] = np.clip(length - HALF, 0, RING - HALF)
-    transitions, due_from = run_out(state.level, directory, watermark, streams)
+    transitions, due_from = run_out(state.level, directory, until, streams)
     state.due_from = min(state.due_from, due_from)
     if len(transitions):
         told.transitions.append(transitions)
@@ -261,11 +268,16 @@ def _compare(
     # An occurrence is told again as a whole: what comes last says how it stands.
     differs = {key[::2] for key in new_rows if new_rows[key] != old_rows.get(key)}
     differs |= {key[::2] for key in old_rows if key not in new_rows}
-    again = np.array([key[::2] in differs for key in _keys(new)], dtype=np.bool_)
+    # So is what happened at the same moments: a store may know no more of a change than its datastream and its moment.
+    moments = {key[:2] for key in old_rows if key not in new_rows} | {
+        key[:2] for key in new_rows if key[::2] in differs
+    }
+    again = np.array([key[::2] in differs or key[:2] in moments for key in _keys(new)], dtype=np.bool_)
     if again.any():
         revision.transitions.append(new.take(again))
     # The rest stays as it was told: with the version of the directory that was in force then.
-    stays = np.array([key in new_rows and key[::2] not in differs for key in _keys(old)], dtype=np.bool_)
+    told_again = {key for key, chosen in zip(_keys(new), again.tolist(), strict=True) if chosen}
+    stays = np.array([key in new_rows and key not in told_again for key in _keys(old)], dtype=np.bool_)
     state.told = Transitions.concat([state.told, old.take(stays)])
 
 

@@ -189,7 +189,11 @@ class AlarmBook:
                 continue
             if alarm is None:
                 alarm = Alarm(kind, subject, raised_at, domain=_domain(directory, kind, subject))
-            if any((c.at, c.state, c.severity) == (at, state, severity) for c in alarm.changes):
+            told = next((c for c in alarm.changes if (c.at, c.state, c.severity) == (at, state, severity)), None)
+            if told is not None and repr((told.value, told.threshold)) == repr((value, threshold)):
+                if peak == peak and alarm.changes[-1] is told and (peak, peak_at) != (alarm.peak, alarm.peak_at):
+                    alarm.peak, alarm.peak_at = peak, peak_at
+                    touched[key] = alarm
                 continue
             change = Change(at, severity, state, value, threshold, "")
             if alarm.changes and at <= alarm.changes[-1].at:
@@ -212,6 +216,24 @@ class AlarmBook:
                 self.open[key] = alarm
             touched[key] = alarm
         return list(touched.values())
+
+    def stand(self, directory: Directory, open_alarms: Transitions) -> list[Alarm]:
+        """Agree with the alarms as they stand after something was withdrawn; returns those that were told anew.
+
+        Of an alarm that was restored, nothing may be left of what is known here, and yet it stands.
+        """
+        touched = []
+        for i in range(len(open_alarms)):
+            key = (int(open_alarms.kind[i]), int(open_alarms.subject[i]), int(open_alarms.raised_at[i]))
+            alarm, peak, peak_at = self.open.get(key), float(open_alarms.peak[i]), int(open_alarms.peak_at[i])
+            if alarm is None:
+                (alarm,) = self.take(directory, open_alarms.take(np.array([i])))
+                alarm.restored = True
+                touched.append(alarm)
+            elif peak == peak and (alarm.peak, alarm.peak_at) != (peak, peak_at):
+                alarm.peak, alarm.peak_at = peak, peak_at
+                touched.append(alarm)
+        return touched
 
     def _told_anew(self, directory: Directory, alarm: Alarm, changes: list[Change]) -> Alarm:
         """The alarm with these changes, in order, in place of those that were told; gone if there are none."""

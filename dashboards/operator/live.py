@@ -156,6 +156,13 @@ class LiveCity:
                 self._changed_alarms[alarm.key] = alarm
             self._mark_alarmed()
 
+    def stand(self, open_alarms: Transitions) -> None:
+        """Take the alarms as they stand, after changes were withdrawn."""
+        with self._lock:
+            for alarm in self.book.stand(self.directory, open_alarms):
+                self._changed_alarms[alarm.key] = alarm
+            self._mark_alarmed()
+
     def restore(self, latest: Observations, open_alarms: Transitions) -> None:
         """After a restart: the newest reading of each datastream, and the transitions known of open alarms."""
         with self._lock:

@@ -19,7 +19,7 @@ from ingest.settings import ClockSource
 from pantau import runtime
 from pantau.runtime import Pipeline
 from pantau.settings import CitySettings, ConfigurationError, Settings
-from pantau.snapshot import SnapshotDamagedError
+from pantau.snapshot import Snapshot, SnapshotDamagedError
 from pantau.startup import StartupError
 from storage.embedded import EmbeddedStore
 from telemetry.directory import Datastream, Device, Ladder, Step
@@ -60,6 +60,19 @@ def test_a_deleted_journal_costs_nothing_that_is_stored(tmp_path: Path, broker: 
     take(settings, broker.port, [0.3])
     take(settings, broker.port, [0.4])
     assert stored(settings) == 5
+
+
+def test_a_state_of_another_version_costs_nothing_that_is_stored(tmp_path: Path, broker: Mosquitto) -> None:
+    settings = settings_for(tmp_path, broker.port)
+    register(settings)
+    take(settings, broker.port, [0.1, 2.5, 0.2])
+    snapshot = Snapshot.read(tmp_path / "snapshot.bin")
+    assert snapshot is not None
+    replace(snapshot, state=b"of another version").write(tmp_path / "snapshot.bin")
+    for file in sorted((tmp_path / "journal").glob("*.journal"))[:-1]:
+        file.unlink()
+    take(settings, broker.port, [0.3])
+    assert stored(settings) == 4
 
 
 def test_a_deleted_journal_and_state_begin_anew_and_keep_what_is_stored(tmp_path: Path, broker: Mosquitto) -> None:

@@ -185,3 +185,54 @@ def test_a_correction_tells_only_what_is_different() -> None:
     of_a_minute = result.windows.take(result.windows.width_s == 60)
     minutes = set((of_a_minute.start - T0) // NS_PER_S // 60)
     assert minutes == {10, 15, 16, 17, 18, 19}
+
+
+def test_a_clock_that_goes_back_undoes_no_delay_that_has_run_out() -> None:
+    state = State.for_directory(CITY)
+    raised = told(state, observations([(0, 0, 1.5)]), 70)
+    assert raised.transitions.at.tolist() == [T0 + 60 * NS_PER_S]
+    assert not len(told(state, observations([(0, -30, 0.5)]), 50).transitions)
+    assert not len(told(state, Observations.empty(), 80).transitions)
+
+
+def test_what_happened_at_a_moment_of_which_something_is_withdrawn_is_told_again() -> None:
+    """InfluxDB knows a change by its datastream and its moment alone."""
+    state = State.for_directory(CITY)
+    for second, value in ((0, 0.5), (100, 1.5), (400, 0.5), (800, 0.5), (900, 1.5), (970, 1.5)):
+        told(state, observations([(0, second, value)]), second)
+    told(state, Observations.empty(), 1000)
+    before = state.open_alarms(CITY)
+    standing = before.at[before.kind == AlarmKind.LEVEL].tolist()
+    t = told(state, observations([(0, 130, 0.5)]), 1001).transitions  # the first one never was
+    at_that_moment = t.state[t.at == standing[0]].tolist()
+    assert at_that_moment == [AlarmState.WITHDRAWN, AlarmState.UNACKNOWLEDGED]
+
+
+def test_an_alarm_that_began_long_ago_is_told_as_it_stands() -> None:
+    state = State.for_directory(CITY)
+    told(state, observations([(1, 0, 0.5), (1, 10, 1.5)]), 10)
+    for i in range(2, 2 + 3 * HALF):
+        told(state, observations([(1, 10 * i, 1.5)]), 10 * i)
+    last = 10 * (2 + 3 * HALF)
+    climbed = told(state, observations([(1, last, 2.5)]), last)
+    assert climbed.transitions.severity.tolist() == [2]
+    # A reading just before makes the climb suspect no more than true: the change is dated earlier.
+    t = told(state, observations([(1, last - 5, 2.25)]), last + 1).transitions
+    assert [(int(a - T0) // NS_PER_S, int(s)) for a, s in zip(t.at, t.state, strict=True)][-1] == (
+        last - 5,
+        AlarmState.UNACKNOWLEDGED,
+    )
+    t = state.open_alarms(CITY)
+    assert t.severity[t.kind == AlarmKind.LEVEL].tolist() == [2]
+
+
+def test_what_operators_did_is_forgotten_with_the_readings_it_came_after() -> None:
+    state, at = State.for_directory(CITY), 0
+    for _ in range(4 * RING):
+        result = told(state, observations([(1, at, 1.5)]), at)
+        raised = int(state.open_alarms(CITY).raised_at[0])
+        told(state, Observations.empty(), at + 1, (Acknowledge(AlarmKind.LEVEL, 1, raised, T0 + at, "Sari"),))
+        told(state, observations([(1, at + 10, 0.5)]), at + 10)
+        at += 20
+        assert not result.late.size
+    assert 0 < state.acted.subject.size <= RING

@@ -53,3 +53,14 @@ def test_one_that_was_over_stands_again() -> None:
     book.take(CITY, change(120, AlarmState.WITHDRAWN, 0))
     assert KEY in book.open and KEY not in book.closed
     assert book.open[KEY].state == AlarmState.ACKNOWLEDGED
+
+
+def test_a_restored_alarm_that_loses_all_that_is_known_of_it_still_stands() -> None:
+    book = AlarmBook()
+    book.restore(CITY, change(60, AlarmState.UNACKNOWLEDGED, 3))  # it climbed; how it began is not known any more
+    book.take(CITY, change(60, AlarmState.WITHDRAWN, 0))
+    assert not book.open
+    (alarm,) = book.stand(CITY, change(0, AlarmState.UNACKNOWLEDGED, 1))
+    assert book.open[KEY] is alarm
+    assert (alarm.severity, alarm.max_severity) == (1, 1)
+    assert book.stand(CITY, change(0, AlarmState.UNACKNOWLEDGED, 1)) == []

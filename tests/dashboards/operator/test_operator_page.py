@@ -80,7 +80,7 @@ class Feeder:
         alarm = next(a for a in self.live.book.open.values() if a.key == (order.kind, order.subject, order.raised_at))
         self.live.transition(
             transition(
-                at_s=(order.at - T0) / S,
+                at_s=(max(order.at, alarm.changes[-1].at + S) - T0) / S,  # as the core: after the last change
                 kind=order.kind,
                 subject=order.subject,
                 raised_s=(order.raised_at - T0) / S,
@@ -278,7 +278,7 @@ def test_acknowledging(opened: tuple[Page, Seen], feeder: Feeder) -> None:
     # The line is as wide as before: its name is still there to read.
     assert page.locator(".alarm.acknowledged .site").evaluate("(n) => n.getBoundingClientRect().width") > 90
     # It gets worse; this time the name is remembered, and Enter is enough.
-    feeder.live.transition(transition(at_s=60, severity=3, threshold=2.0))
+    feeder.live.transition(transition(at_s=7200, severity=3, threshold=2.0))
     page.locator(".acknowledge").click()
     expect(page.locator("dialog [name=by]")).to_have_value("Siti")
     page.keyboard.press("Enter")
