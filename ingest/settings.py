@@ -185,7 +185,7 @@ class Limits:
     """So many readings beyond that may come at once."""
     dead_letter_days: float = 90.0
     """So long is kept what was refused."""
-    gather_s: float = 0.05
+    gather_s: float = 0.01
     """How long ``Receiver.poll`` waits for more after the first message: large batches cost less than small ones."""
 
     def __post_init__(self) -> None:
