@@ -292,7 +292,7 @@ class Workers:
         still: list[_Held] = []
         for held in self._held:
             o = held.batch.observations
-            through = np.full(len(o), True) if quiet or passed is None else o.received_at < passed
+            through = np.full(len(o), quiet) if quiet or passed is None else o.received_at < passed
             if through.all():
                 ready.append(held.batch)
                 told.append(held.safe)
@@ -324,6 +324,8 @@ class Workers:
         if self._one_stream or all(s.connected for s in self._main.status()):
             told.append(self._clock_of_main)
         known = [t for t in told if t is not None]
+        if self._one_stream and len(known) < len(told):
+            return self._now  # what has come of a process is not taken in yet, and may begin anywhere
         return min(known) if known else self._now
 
     def _settle(

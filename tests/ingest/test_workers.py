@@ -247,6 +247,33 @@ def test_the_brokers_clock_is_that_of_the_slowest(tmp_path: Path) -> None:
         assert messages in (400, 401)  # every tick once, however many heard it; the retained one perhaps before
 
 
+def test_the_clock_waits_for_what_is_not_taken_in_yet(tmp_path: Path) -> None:
+    """A first batch of ticks that fills the limit leaves the processes' readings for later: the clock must not leap."""
+    limits = Limits(max_batch_messages=5)
+    with (
+        Mosquitto() as broker,
+        Publisher(broker.port) as publisher,
+        open_workers(tmp_path, at(broker, 2), clock=ClockSource.BROKER, limits=limits) as receiver,
+    ):
+        for tick in range(1000, 2000, 10):
+            publisher.send(topic("clock"), f'{{"now": {tick}, "speed": 60}}')
+            publisher.reading(tick, time_s=tick)
+        time.sleep(1)  # so that all of it waits
+        clock = 0
+        got: list[float] = []
+        deadline = time.monotonic() + 20
+        while len(got) < 100:
+            assert time.monotonic() < deadline, (len(got), clock)
+            batch = receiver.poll(directory(), clock or None, 0.1)
+            if batch is None:
+                continue
+            receiver.acknowledge(batch)
+            assert (batch.observations.received_at >= clock).all()
+            got += batch.observations.value.tolist()
+            clock = batch.clock or clock
+        assert sorted(got) == list(range(1000, 2000, 10))
+
+
 def test_one_broker_has_processes_and_another_has_none(tmp_path: Path) -> None:
     with Mosquitto() as east, Mosquitto() as west:
         settings = (at(east, 1, "east"), at(west, 2, "west"))
