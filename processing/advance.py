@@ -59,12 +59,9 @@ def advance(state: State, directory: Directory, rows: Observations, watermark: i
         state.since_middle[stream] += length.astype(np.int16)
     else:
         # More of some than the ring has room for: the copies of earlier moments are made on the way.
-        from_end = (segments.end[segments.of_row] - np.arange(len(rows))) - 1
-        many = (length > HALF)[segments.of_row]
-        stage = np.where(many, np.where(from_end >= RING, 0, np.where(from_end >= HALF, 1, 2)), 2)
-        few = segments.key[length <= HALF]
-        _move_up(state, few[state.since_middle[few] + length[length <= HALF] > HALF])
-        crowded = segments.key[length > HALF]
+        stage, many = stages(segments), length > HALF
+        few, crowded = segments.key[~many], segments.key[many]
+        _move_up(state, few[state.since_middle[few] + length[~many] > HALF])
         for number in range(3):
             chosen = np.flatnonzero(stage == number)
             if chosen.size:
@@ -74,9 +71,9 @@ def advance(state: State, directory: Directory, rows: Observations, watermark: i
                 settle(state, crowded)
             elif number == 1:
                 as_bytes(state.middle)[crowded] = as_bytes(state.live)[crowded]
-        state.since_base[crowded] = np.minimum(length[length > HALF] - HALF, HALF)
+        state.since_base[crowded] = np.minimum(length[many] - HALF, HALF)
         state.since_middle[crowded] = HALF
-        state.since_middle[few] += length[length <= HALF].astype(np.int16)
+        state.since_middle[few] += length[~many].astype(np.int16)
     _into_ring(state, rows, flag, segments, length)
     return flag, told
 
@@ -121,6 +118,12 @@ def take(
     state.live["newest_value"][key] = rows.value[last]
     state.live["newest_flag"][key] = flag[last]
     return flag
+
+
+def stages(segments: Segments) -> npt.NDArray[np.intp]:
+    """(rows,) how far each row is from its datastream's newest: 0 beyond the ring, 1 in its older half, 2 newer."""
+    from_end = segments.end[segments.of_row] - np.arange(segments.of_row.shape[0]) - 1
+    return (from_end < RING).astype(np.intp) + (from_end < HALF)
 
 
 def settle(state: State, streams: Streams) -> None:

@@ -244,16 +244,13 @@ def _range_of(directory: Directory, late: Observations) -> npt.NDArray[np.uint8]
 
 def _sweep(state: State, directory: Directory, watermark: int) -> list[Windows]:
     """Publish the windows whose end the watermark has passed since the step before."""
-    published = []
-    for i, window in enumerate(state.windows):
-        # Some widths begin at no full multiple: a minute is what all of them have in common.
-        boundary = watermark // (60 * NS_PER_S) * 60 * NS_PER_S
-        if boundary > state.swept_to[i]:
-            state.swept_to[i] = boundary
-            rows = sweep(window, kinds_of_mean(directory), watermark)
-            if rows is not None:
-                published.append(rows)
-    return published
+    # Days begin at no full multiple of their width: a minute is what all widths have in common.
+    boundary = watermark // (60 * NS_PER_S) * 60 * NS_PER_S
+    if boundary <= state.swept_to:
+        return []
+    state.swept_to = boundary
+    kind = kinds_of_mean(directory)
+    return [rows for window in state.windows if (rows := sweep(window, kind, watermark)) is not None]
 
 
 def _keep_told(state: State, levels: list[Transitions]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from processing.advance import Told, take
+from processing.advance import Told, stages, take
 from processing.alarms import NEVER, NOT_RUNNING, TransitionLog, acknowledge, run_out
 from processing.segments import Segments
 from processing.state import HALF, RING, State
@@ -96,8 +96,7 @@ def _go_again(
 ) -> tuple[Flags, Told]:
     """Take datastreams back to ``state.base`` and through all their readings since, with what operators did."""
     segments = Segments.of(both.datastream)
-    from_end = segments.end[segments.of_row] - np.arange(len(both)) - 1
-    stage = np.where(from_end >= RING, 0, np.where(from_end >= HALF, 1, 2))
+    stage = stages(segments)
     length = segments.end - segments.start
     crowded = streams[length > RING]
     acted = state.acted
@@ -191,8 +190,7 @@ def _act_again(state: State, directory: Directory, which: int, told: Told) -> No
 
 def _refill(state: State, both: Observations, flag: Flags, segments: Segments) -> None:
     """Put the newest readings of these datastreams into their rings anew."""
-    from_end = segments.end[segments.of_row] - np.arange(len(both)) - 1
-    kept = from_end < RING
+    kept = stages(segments) > 0
     ring, key = state.ring, segments.key
     # What came before ``base`` stays where there is room for it: it tells a duplicate.
     slot = (ring.next[key, None] + np.arange(RING)) % RING

@@ -171,8 +171,8 @@ class State:
     rules: Ints
     """(datastreams,) marks of the limits and the ladder in force, to know when they have changed."""
     ladder: Ints
-    swept_to: Ints
-    """(widths,) all windows that end up to here have been published. [ns]"""
+    swept_to: int
+    """All windows that end up to here have been published. [ns]"""
     due_from: int
     """No delay of a level runs out before this moment: until then nobody need be looked at. [ns]"""
     acted: Acted
@@ -196,7 +196,7 @@ class State:
             ring=Ring.empty(datastreams),
             rules=np.zeros(datastreams, dtype=np.int64),
             ladder=np.zeros(datastreams, dtype=np.int64),
-            swept_to=np.full(len(WIDTHS_S), NEVER, dtype=np.int64),
+            swept_to=NEVER,
             due_from=NOT_RUNNING,
             acted=Acted.empty(),
             told=Transitions.empty(),

@@ -53,6 +53,11 @@ WINDOW = np.dtype(
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Kinds = npt.NDArray[np.uint8]
+
+_KIND_OF_PROPERTY: Kinds = np.array(
+    [MeanKind.ARITHMETIC if kind_of(name) == MeanKind.WEIGHTED else kind_of(name) for name in PROPERTIES],
+    dtype=np.uint8,
+)
 Records = npt.NDArray[np.void]
 
 
@@ -75,9 +80,7 @@ def kinds_of_mean(directory: Directory) -> Kinds:
 
     Speeds are averaged as they come: the flow that would be their weight is another datastream.
     """
-    kinds = [kind_of(name) for name in PROPERTIES]
-    of_property = np.array([MeanKind.ARITHMETIC if k == MeanKind.WEIGHTED else k for k in kinds], dtype=np.uint8)
-    found: Kinds = of_property[directory.property_of]
+    found: Kinds = _KIND_OF_PROPERTY[directory.property_of]
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from processing.indicators.rain import HOURLY_CLASS_FROM_MM
 from telemetry.directory import Directory
 from telemetry.observations import NS_PER_S, Observations
 from telemetry.properties import PROPERTIES
@@ -21,7 +22,7 @@ RAIN = list(PROPERTIES).index("rain_mm")
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-CLASS_LIMITS_MM_H = (1.0, 5.0, 10.0, 20.0)
+CLASS_LIMITS_MM_H = HOURLY_CLASS_FROM_MM
 """From 1 to 5 mm/h ringan (light), to 10 sedang (moderate), to 20 lebat (heavy), above that sangat lebat (very heavy).
 Hourly limits as the portal of BBWS Serayu-Opak gives them; "ekstrem" is defined for a day only."""
 BUCKET_S = 60
