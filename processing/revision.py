@@ -75,14 +75,14 @@ def revise(state: State, directory: Directory, rows: Observations, watermark: in
 
 def _ring_rows(state: State, streams: npt.NDArray[np.int32]) -> Observations:
     """The readings of these datastreams that came after ``state.base``, sorted by datastream and time."""
-    slot = (state.ring.next[streams, None] + np.arange(RING)) % RING
+    slot = state.ring.slots(streams)
     at = np.take_along_axis(state.ring.at[streams], slot, axis=1)
     row, column = np.nonzero((at > state.base["newest_at"][streams, None]) & (at != NEVER))
     slot = slot[row, column]
     stream, at = streams[row], at[row, column]
     packed = state.ring.flag[stream, slot]
     return replace(
-        Observations.of(stream, at, state.ring.value[stream, slot]), flag=packed & 15, remark=packed >> np.uint8(4)
+        Observations.of(stream, at, state.ring.value[stream, slot]), flag=packed & np.uint8(15), remark=packed >> np.uint8(4)
     )
 
 
@@ -94,22 +94,39 @@ def _go_again(
     watermark: int,
     until: Ints,
 ) -> tuple[Flags, Told]:
-    """Take datastreams back to ``state.base`` and through all their readings since, with what operators did."""
+    """Take datastreams back to ``state.base`` and through all their readings since, with what operators did.
+
+    Each action comes after the readings that there were then. Actions are few.
+    """
     segments = Segments.of(both.datastream)
     stage = stages(segments)
     length = segments.end - segments.start
-    crowded = streams[length > RING]
     acted = state.acted
     mine = np.flatnonzero(np.isin(acted.subject, streams) & (acted.after > state.base["newest_at"][acted.subject]))
+    mine = mine[np.lexsort((acted.at[mine], acted.after[mine], acted.subject[mine]))]
+    turn_of = np.arange(mine.size) - Segments.of(acted.subject[mine].astype(np.int32)).first_row
+    done = np.zeros(len(both), dtype=np.intp)  # how many actions come before each row
+    stage_of = np.zeros(mine.size, dtype=np.intp)
+    for k, i in enumerate(mine):
+        rows, later = both.datastream == acted.subject[i], both.observed_at > acted.after[i]
+        done += rows & later
+        stage_of[k] = stage[rows & ~later].max(initial=0)
     as_bytes(state.live)[streams] = as_bytes(state.base)[streams]
     flag = np.empty(len(both), dtype=np.uint8)
     told = Told()
-    if not mine.size:
-        for number in range(3):
-            _stage(state, directory, both, np.flatnonzero(stage == number), watermark, flag, told)
-            _copy(state, number, crowded, streams)
-    else:
-        _with_actions(state, directory, both, stage, mine, watermark, flag, told, (crowded, streams))
+    for number in range(3):
+        for turn in range(max(int(done.max()), mine.size) + 1):
+            chosen = np.flatnonzero((stage == number) & (done == turn))
+            if chosen.size:
+                part = both.take(chosen)
+                flag[chosen] = take(state, directory, part, Segments.of(part.datastream), watermark, told)
+            for i in mine[(turn_of == turn) & (stage_of == number)]:
+                _act_again(state, directory, int(i), told)
+        if number == 0:
+            crowded = streams[length > RING]
+            as_bytes(state.base)[crowded] = as_bytes(state.live)[crowded]
+        elif number == 1:
+            as_bytes(state.middle)[streams] = as_bytes(state.live)[streams]
     state.since_middle[streams] = np.minimum(length, HALF)
     state.since_base[streams] = np.clip(length - HALF, 0, RING - HALF)
     transitions, due_from = run_out(state.level, directory, until, streams)
@@ -118,60 +135,6 @@ def _go_again(
         told.transitions.append(transitions)
     _refill(state, both, flag, segments)
     return flag, told
-
-
-def _stage(
-    state: State,
-    directory: Directory,
-    both: Observations,
-    chosen: npt.NDArray[np.intp],
-    watermark: int,
-    flag: Flags,
-    told: Told,
-) -> None:
-    if chosen.size:
-        part = both.take(chosen)
-        flag[chosen] = take(state, directory, part, Segments.of(part.datastream), watermark, told)
-
-
-def _copy(state: State, number: int, crowded: npt.NDArray[np.int32], streams: npt.NDArray[np.int32]) -> None:
-    if number == 0:
-        as_bytes(state.base)[crowded] = as_bytes(state.live)[crowded]
-    elif number == 1:
-        as_bytes(state.middle)[streams] = as_bytes(state.live)[streams]
-
-
-def _with_actions(
-    state: State,
-    directory: Directory,
-    both: Observations,
-    stage: npt.NDArray[np.intp],
-    mine: npt.NDArray[np.intp],
-    watermark: int,
-    flag: Flags,
-    told: Told,
-    copied: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
-) -> None:
-    """The same where operators acted: each action comes after the readings that there were then. Actions are few."""
-    acted = state.acted
-    order = mine[np.lexsort((acted.at[mine], acted.after[mine], acted.subject[mine]))]
-    subject = acted.subject[order].astype(np.int32)
-    turn_of = np.arange(order.size) - Segments.of(subject).first_row
-    done = np.zeros(len(both), dtype=np.intp)  # how many actions come before each row
-    for i in order:
-        done += (both.datastream == acted.subject[i]) & (both.observed_at > acted.after[i])
-    last_stage = np.array(
-        [
-            stage[(both.datastream == acted.subject[i]) & (both.observed_at <= acted.after[i])].max(initial=0)
-            for i in order
-        ]
-    )
-    for number in range(3):
-        for turn in range(int(turn_of.max()) + 2):
-            _stage(state, directory, both, np.flatnonzero((stage == number) & (done == turn)), watermark, flag, told)
-            for k in np.flatnonzero((turn_of == turn) & (last_stage == number)):
-                _act_again(state, directory, int(order[k]), told)
-        _copy(state, number, *copied)
 
 
 def _act_again(state: State, directory: Directory, which: int, told: Told) -> None:
@@ -193,7 +156,7 @@ def _refill(state: State, both: Observations, flag: Flags, segments: Segments) -
     kept = stages(segments) > 0
     ring, key = state.ring, segments.key
     # What came before ``base`` stays where there is room for it: it tells a duplicate.
-    slot = (ring.next[key, None] + np.arange(RING)) % RING
+    slot = ring.slots(key)
     at = np.take_along_axis(ring.at[key], slot, axis=1)
     old_row, old_column = np.nonzero((at != NEVER) & (at < both.observed_at[segments.start, None]))
     old_stream, old_slot = key[old_row], slot[old_row, old_column]

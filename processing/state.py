@@ -122,6 +122,11 @@ class Ring:
             np.zeros(datastreams, dtype=np.int64),
         )
 
+    def slots(self, streams: npt.NDArray[np.int32]) -> Ints:
+        """(k, RING) where the readings of these datastreams are, from the oldest on."""
+        found: Ints = (self.next[streams, None] + np.arange(RING)) % RING
+        return found
+
 
 @dataclass(slots=True)
 class Acted:

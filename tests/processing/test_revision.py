@@ -236,3 +236,17 @@ def test_what_operators_did_is_forgotten_with_the_readings_it_came_after() -> No
         at += 20
         assert not result.late.size
     assert 0 < state.acted.subject.size <= RING
+
+
+def test_several_things_that_operators_did_after_the_newest_reading_are_all_repeated() -> None:
+    """Acknowledged, then over by a delay, and that acknowledged too: no reading between."""
+    state = State.for_directory(CITY)
+    told(state, observations([(0, 0, 0.5), (0, 10, 1.5)]), 10)
+    told(state, Observations.empty(), 80)
+    raised = int(state.open_alarms(CITY).raised_at[0])
+    told(state, Observations.empty(), 90, (Acknowledge(AlarmKind.LEVEL, 0, raised, T0 + 90 * NS_PER_S, "Sari"),))
+    told(state, observations([(0, 100, 2.5)]), 100)
+    told(state, Observations.empty(), 170)  # it has climbed
+    told(state, Observations.empty(), 180, (Acknowledge(AlarmKind.LEVEL, 0, raised, T0 + 180 * NS_PER_S, "Sari"),))
+    told(state, observations([(0, 5, 0.75)]), 190)
+    assert state.open_alarms(CITY).state.tolist()[0] == AlarmState.ACKNOWLEDGED
