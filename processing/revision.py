@@ -81,9 +81,8 @@ def _ring_rows(state: State, streams: npt.NDArray[np.int32]) -> Observations:
     slot = slot[row, column]
     stream, at = streams[row], at[row, column]
     packed = state.ring.flag[stream, slot]
-    return replace(
-        Observations.of(stream, at, state.ring.value[stream, slot]), flag=packed & np.uint8(15), remark=packed >> np.uint8(4)
-    )
+    readings = Observations.of(stream, at, state.ring.value[stream, slot])
+    return replace(readings, flag=packed & np.uint8(15), remark=packed >> np.uint8(4))
 
 
 def _go_again(
