@@ -51,10 +51,13 @@ class Backlog:
         """
         if not self.messages:
             return 0.0
+        begun, _, before = self._seen[0]
+        t1, waiting1, processed1 = self._seen[-1]
+        if t1 - begun >= _LEAST_S and waiting1 <= (processed1 - before) / (t1 - begun) * _SMALL_S:
+            return 0.0  # also where it is the most there was
         t0, waiting0, processed0 = max(
             self._seen, key=lambda seen: (seen[1], -seen[0])
         )  # the first, where it stood still
-        t1, waiting1, processed1 = self._seen[-1]
         seconds = t1 - t0
         if seconds < _LEAST_S:
             return None

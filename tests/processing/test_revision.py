@@ -216,7 +216,7 @@ def test_an_alarm_that_began_long_ago_is_told_as_it_stands() -> None:
     last = 10 * (2 + 3 * HALF)
     climbed = told(state, observations([(1, last, 2.5)]), last)
     assert climbed.transitions.severity.tolist() == [2]
-    # A reading just before makes the climb suspect no more than true: the change is dated earlier.
+    # One just before it was beyond the threshold already: the climb is dated earlier.
     t = told(state, observations([(1, last - 5, 2.25)]), last + 1).transitions
     assert [(int(a - T0) // NS_PER_S, int(s)) for a, s in zip(t.at, t.state, strict=True)][-1] == (
         last - 5,
